@@ -1,0 +1,266 @@
+//! Between the plain types and Protobuf bytes. A reader of version 1 reads any
+//! later version too, as far as it knows the fields.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use prost::Message as _;
+
+use crate::message::{DeadLetter, Judged, Message, Source};
+use crate::verdict::{Action, Attribute, Reason, Scores, Sentiment, Span, Verdict};
+
+mod wire {
+    #![allow(missing_docs, clippy::all, unreachable_pub)]
+    include!(concat!(env!("OUT_DIR"), "/weir.v1.rs"));
+}
+
+/// Version of the schema that this build writes.
+pub const SCHEMA: u32 = 1;
+
+/// Why a payload is not a record. Its text says which field, never what was in it.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DecodeError {
+    /// Not Protobuf of this message.
+    #[error("the record is not valid Protobuf")]
+    Malformed,
+    /// A field without which the record means nothing.
+    #[error("the record lacks the field `{0}`")]
+    Missing(&'static str),
+    /// A field whose value is none of those known.
+    #[error("the record's field `{0}` holds a value that is not known")]
+    Unknown(&'static str),
+}
+
+impl DecodeError {
+    /// A stable code for dead letters and metrics.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed_record",
+            Self::Missing(_) => "missing_field",
+            Self::Unknown(_) => "unknown_value",
+        }
+    }
+}
+
+impl Message {
+    /// Protobuf bytes of `weir.messages`.
+    #[must_use]
+    pub fn encode(self) -> Vec<u8> {
+        wire::Message::from(self).encode_to_vec()
+    }
+}
+
+impl Judged {
+    /// Protobuf bytes of `weir.verdicts`.
+    #[must_use]
+    pub fn encode(self) -> Vec<u8> {
+        wire::Judged {
+            schema: SCHEMA,
+            message: Some(self.message.into()),
+            verdict: Some(self.verdict.into()),
+            partition: self.source.partition,
+            offset: self.source.offset,
+        }
+        .encode_to_vec()
+    }
+}
+
+impl DeadLetter {
+    /// Protobuf bytes of `weir.dead`.
+    #[must_use]
+    pub fn encode(self) -> Vec<u8> {
+        wire::DeadLetter {
+            schema: SCHEMA,
+            stage: self.stage,
+            reason: self.reason,
+            topic: self.topic,
+            partition: self.source.partition,
+            offset: self.source.offset,
+            key: self.key.into(),
+            payload: self.payload.into(),
+            failed_at: self.failed_at.as_microsecond(),
+        }
+        .encode_to_vec()
+    }
+}
+
+/// Reads a record of `weir.messages`.
+///
+/// # Errors
+/// [`DecodeError`] names the field at fault.
+pub fn message(payload: &[u8]) -> Result<Message, DecodeError> {
+    wire::Message::decode(payload)
+        .map_err(|_| DecodeError::Malformed)?
+        .try_into()
+}
+
+/// Reads a record of `weir.verdicts`.
+///
+/// # Errors
+/// [`DecodeError`] names the field at fault.
+pub fn judged(payload: &[u8]) -> Result<Judged, DecodeError> {
+    let record = wire::Judged::decode(payload).map_err(|_| DecodeError::Malformed)?;
+    Ok(Judged {
+        message: record
+            .message
+            .ok_or(DecodeError::Missing("message"))?
+            .try_into()?,
+        verdict: record
+            .verdict
+            .ok_or(DecodeError::Missing("verdict"))?
+            .try_into()?,
+        source: Source {
+            partition: record.partition,
+            offset: record.offset,
+        },
+    })
+}
+
+/// Reads a record of `weir.dead`.
+///
+/// # Errors
+/// [`DecodeError`] names the field at fault.
+pub fn dead_letter(payload: &[u8]) -> Result<DeadLetter, DecodeError> {
+    let record = wire::DeadLetter::decode(payload).map_err(|_| DecodeError::Malformed)?;
+    Ok(DeadLetter {
+        stage: required(record.stage, "stage")?,
+        reason: record.reason,
+        topic: required(record.topic, "topic")?,
+        source: Source {
+            partition: record.partition,
+            offset: record.offset,
+        },
+        key: Bytes::from(record.key),
+        payload: Bytes::from(record.payload),
+        failed_at: time(record.failed_at, "failed_at")?,
+    })
+}
+
+impl From<Message> for wire::Message {
+    fn from(message: Message) -> Self {
+        Self {
+            schema: SCHEMA,
+            tenant: message.tenant,
+            channel: message.channel,
+            sender: message.sender.unwrap_or_default(),
+            id: message.id,
+            text: message.text,
+            sent_at: message.sent_at.as_microsecond(),
+            received_at: message.received_at.as_microsecond(),
+            metadata: message.metadata.unwrap_or_default(),
+        }
+    }
+}
+
+impl TryFrom<wire::Message> for Message {
+    type Error = DecodeError;
+
+    fn try_from(record: wire::Message) -> Result<Self, DecodeError> {
+        Ok(Self {
+            tenant: required(record.tenant, "tenant")?,
+            channel: required(record.channel, "channel")?,
+            sender: Some(record.sender).filter(|s| !s.is_empty()),
+            id: required(record.id, "id")?,
+            text: required(record.text, "text")?,
+            sent_at: time(record.sent_at, "sent_at")?,
+            received_at: time(record.received_at, "received_at")?,
+            metadata: Some(record.metadata).filter(|m| !m.is_empty()),
+        })
+    }
+}
+
+impl From<Verdict> for wire::Verdict {
+    fn from(verdict: Verdict) -> Self {
+        let sentiment = verdict.sentiment;
+        Self {
+            action: verdict.action as i32,
+            reasons: verdict
+                .reasons
+                .into_iter()
+                .map(|r| wire::Reason {
+                    attribute: r.attribute as i32,
+                    score: r.score,
+                    threshold: r.threshold,
+                })
+                .collect(),
+            scores: verdict.scores.0.to_vec(),
+            sentiment: vec![sentiment.negative, sentiment.neutral, sentiment.positive],
+            language: verdict.language,
+            spans: verdict
+                .spans
+                .into_iter()
+                .map(|s| wire::Span {
+                    attribute: s.attribute as i32,
+                    start: s.start,
+                    end: s.end,
+                })
+                .collect(),
+            model: verdict.model,
+            judged_at: verdict.judged_at.as_microsecond(),
+        }
+    }
+}
+
+impl TryFrom<wire::Verdict> for Verdict {
+    type Error = DecodeError;
+
+    fn try_from(record: wire::Verdict) -> Result<Self, DecodeError> {
+        // A newer writer may append attributes; the first six keep their meaning.
+        let scores = record
+            .scores
+            .first_chunk()
+            .ok_or(DecodeError::Missing("scores"))?;
+        let sentiment = record
+            .sentiment
+            .first_chunk()
+            .ok_or(DecodeError::Missing("sentiment"))?;
+        Ok(Self {
+            action: known(&Action::ALL, record.action, "action")?,
+            reasons: record
+                .reasons
+                .into_iter()
+                .map(|r| {
+                    Ok(Reason {
+                        attribute: known(&Attribute::ALL, r.attribute, "reasons.attribute")?,
+                        score: r.score,
+                        threshold: r.threshold,
+                    })
+                })
+                .collect::<Result<_, DecodeError>>()?,
+            scores: Scores(*scores),
+            sentiment: Sentiment::from_probabilities(*sentiment),
+            language: record.language,
+            spans: record
+                .spans
+                .into_iter()
+                .map(|s| {
+                    Ok(Span {
+                        attribute: known(&Attribute::ALL, s.attribute, "spans.attribute")?,
+                        start: s.start,
+                        end: s.end,
+                    })
+                })
+                .collect::<Result<_, DecodeError>>()?,
+            model: record.model,
+            judged_at: time(record.judged_at, "judged_at")?,
+        })
+    }
+}
+
+fn required(value: String, field: &'static str) -> Result<String, DecodeError> {
+    if value.is_empty() {
+        return Err(DecodeError::Missing(field));
+    }
+    Ok(value)
+}
+
+fn time(microseconds: i64, field: &'static str) -> Result<Timestamp, DecodeError> {
+    Timestamp::from_microsecond(microseconds).map_err(|_| DecodeError::Unknown(field))
+}
+
+fn known<T: Copy>(all: &[T], number: i32, field: &'static str) -> Result<T, DecodeError> {
+    usize::try_from(number)
+        .ok()
+        .and_then(|n| all.get(n).copied())
+        .ok_or(DecodeError::Unknown(field))
+}

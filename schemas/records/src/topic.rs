@@ -1,0 +1,29 @@
+//! The topics, their keys, and the consumer groups that read them.
+
+/// Accepted messages, keyed by [`key`].
+pub const MESSAGES: &str = "weir.messages";
+/// Judged messages: same key, same partition as the message.
+pub const VERDICTS: &str = "weir.verdicts";
+/// Dead letters, keyed like the record they hold.
+pub const DEAD: &str = "weir.dead";
+
+/// Every topic that Weir needs.
+pub const ALL: [&str; 3] = [MESSAGES, VERDICTS, DEAD];
+
+/// Judges `weir.messages`.
+pub const GROUP_PROCESS: &str = "weir.process";
+/// Writes `weir.verdicts` into the history.
+pub const GROUP_HISTORY: &str = "weir.history";
+/// Writes `weir.verdicts` into the lake.
+pub const GROUP_LAKE: &str = "weir.lake";
+
+/// The record key: a channel of a tenant keeps its order because all of its
+/// messages share a key, and so a partition.
+#[must_use]
+pub fn key(tenant: &str, channel: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(tenant.len() + 1 + channel.len());
+    key.extend_from_slice(tenant.as_bytes());
+    key.push(0);
+    key.extend_from_slice(channel.as_bytes());
+    key
+}
