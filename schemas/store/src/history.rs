@@ -1,0 +1,75 @@
+//! Judged messages: by id, by channel, by sender.
+
+use async_trait::async_trait;
+use weir_records::{Judged, Source};
+
+use crate::{Cursor, Error};
+
+/// Rows of a page at most; a larger limit means this one.
+pub const MAX_PAGE: usize = 1_000;
+
+/// Which part of a list.
+#[derive(Debug, Clone)]
+pub struct PageRequest {
+    /// Rows at most, 1 to [`MAX_PAGE`].
+    pub limit: usize,
+    /// Where the page before ended; `None` starts at the newest.
+    pub cursor: Option<Cursor>,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Newest first, by `received_at`; the later source offset first among equals.
+    pub rows: Vec<Judged>,
+    /// Where the next page starts; `None` at the end of the list.
+    pub next: Option<Cursor>,
+}
+
+/// The history of judged messages.
+///
+/// The first verdict of a message stays: a second row with the same tenant and id,
+/// from whatever offset, changes nothing.
+#[async_trait]
+pub trait History: Send + Sync + 'static {
+    /// Writes rows of one source partition, in offset order, and moves the
+    /// partition's fence with them, all or nothing; durable when it returns. Rows
+    /// not above the fence are dropped. Answers how many were really written.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the rows are not of that partition, not in order, or
+    /// one of them can never be stored; otherwise when the store fails. Nothing was
+    /// written then.
+    async fn write(&self, partition: i32, rows: &[Judged]) -> Result<usize, Error>;
+
+    /// The last source offset held of that partition.
+    ///
+    /// # Errors
+    /// When the store fails.
+    async fn fence(&self, partition: i32) -> Result<Option<i64>, Error>;
+
+    /// The message with that id.
+    ///
+    /// # Errors
+    /// When the store fails.
+    async fn message(&self, tenant: &str, id: &str) -> Result<Option<Judged>, Error>;
+
+    /// Where the message with that id came from; cheap where there is none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    async fn source(&self, tenant: &str, id: &str) -> Result<Option<Source>, Error>;
+
+    /// A channel's messages, newest first. Pages stay apart while messages arrive.
+    ///
+    /// # Errors
+    /// [`Error::Cursor`] for a cursor of another list; otherwise when the store fails.
+    async fn channel(&self, tenant: &str, channel: &str, page: &PageRequest)
+    -> Result<Page, Error>;
+
+    /// A sender's messages, newest first. Pages stay apart while messages arrive.
+    ///
+    /// # Errors
+    /// [`Error::Cursor`] for a cursor of another list; otherwise when the store fails.
+    async fn sender(&self, tenant: &str, sender: &str, page: &PageRequest) -> Result<Page, Error>;
+}

@@ -1,0 +1,5 @@
+//! What only the store inside the process has: its folder, and its crashes.
+
+mod damage;
+mod folder;
+mod kill;
