@@ -1,0 +1,55 @@
+//! `weir check`: is a running Weir well, and where are its doors?
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+use crate::client::{self, Client, Connection};
+use crate::logs;
+
+/// `weir check`
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Check {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        logs::start(true);
+        let client = self.connection.client()?;
+        client::block_on(check(&client))
+    }
+}
+
+async fn check(client: &Client) -> Result<ExitCode> {
+    let answer = client.request(Method::GET, "/health/ready").send().await;
+    let Ok(answer) = answer else {
+        bail!("no Weir answers at {}", client.base());
+    };
+    let status = answer.status();
+    let body: Value = answer.json().await.unwrap_or_default();
+    let mut out = std::io::stdout().lock();
+    if let Some(parts) = body["parts"].as_object() {
+        for (part, state) in parts {
+            writeln!(out, "{part:<10} {}", state.as_str().unwrap_or("unknown"))?;
+        }
+    }
+    addresses(&mut out, client.base())?;
+    Ok(if status == StatusCode::OK {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Where to go on from here.
+pub(crate) fn addresses(out: &mut impl std::io::Write, base: &str) -> std::io::Result<()> {
+    writeln!(out, "\nAPI docs   {base}/docs")?;
+    writeln!(out, "metrics    {base}/metrics")?;
+    writeln!(out, "SQL        weir sql   or POST {base}/v1/sql\n")
+}

@@ -1,0 +1,89 @@
+//! What users type. The text here is the manual: `weir --help` prints it.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{admin, broker, check, config, replay, roles, score, sql, up};
+
+/// Weir judges chat messages: an HTTP door, a log that loses nothing, a model that
+/// scores toxicity and sentiment, history, and SQL over all of it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "weir",
+    version,
+    max_term_width = 100,
+    after_help = "Start with `weir up`, then in another terminal `weir replay FILE --verify` and `weir sql`.\n\
+                  Settings: a file given with --config or WEIR_CONFIG, and the environment (WEIR_LISTEN, \
+                  WEIR_BUS__BROKERS, ...). `weir config --print` shows the result."
+)]
+pub(crate) struct Weir {
+    #[command(flatten)]
+    config: config::Source,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything on this machine, with nothing else installed
+    Up(up::Up),
+    /// Run the role `ingest`: the HTTP door for messages, accounts and history
+    Ingest,
+    /// Run the role `process`: normalise, score, decide
+    Process,
+    /// Run the role `sink`: write verdicts into history and lake
+    Sink,
+    /// Run the role `query`: SQL over lake and tail
+    Query,
+    /// Run the embedded broker alone: the Kafka protocol over files, on one machine
+    Broker(broker::Command),
+    /// Score texts from files or standard input; one JSON verdict per line out
+    Score(score::Score),
+    /// Send messages to a running Weir and follow them to their verdicts
+    Replay(replay::Replay),
+    /// Ask a running Weir in SQL; without a query, a prompt
+    Sql(sql::Sql),
+    /// Manage accounts of a running Weir
+    #[command(subcommand)]
+    User(admin::User),
+    /// Manage API keys of a running Weir
+    #[command(subcommand)]
+    Key(admin::Key),
+    /// Tell whether a running Weir is well, and where its doors are
+    Check(check::Check),
+    /// Check or show the settings
+    Config(config::Command),
+}
+
+impl Weir {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let source = &self.config;
+        match self.command {
+            Command::Up(up) => up.run(source),
+            Command::Ingest => roles::lone(roles::Role::Ingest, source),
+            Command::Process => roles::lone(roles::Role::Process, source),
+            Command::Sink => roles::lone(roles::Role::Sink, source),
+            Command::Query => roles::lone(roles::Role::Query, source),
+            Command::Broker(command) => command.run(),
+            Command::Score(score) => score.run(source),
+            Command::Replay(replay) => replay.run(),
+            Command::Sql(sql) => sql.run(),
+            Command::User(command) => command.run(),
+            Command::Key(command) => command.run(),
+            Command::Check(check) => check.run(),
+            Command::Config(command) => command.run(source),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn commands_and_flags_do_not_contradict_each_other() {
+        super::Weir::command().debug_assert();
+    }
+}

@@ -1,0 +1,130 @@
+//! The HTTP client of the tools: where a running Weir is, and the key to it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use clap::Args;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Deserialize;
+
+use crate::data;
+
+/// How to reach a running Weir.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Connection {
+    /// Address of the running Weir [default: what DATA/admin.json says]
+    #[arg(long, env = "WEIR_URL")]
+    url: Option<String>,
+    /// API key [default: the administrator's in DATA/admin.json]
+    #[arg(long, env = "WEIR_KEY", hide_env_values = true)]
+    key: Option<String>,
+    /// Data folder of a Weir on this machine, for its address and key
+    #[arg(long, env = "WEIR_DATA", default_value = "data")]
+    data: PathBuf,
+}
+
+/// A client of one Weir, with its credential.
+#[derive(Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+    key: String,
+}
+
+/// The parts of a problem document that a person wants to read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Problem {
+    pub(crate) code: String,
+    pub(crate) title: String,
+    pub(crate) detail: String,
+}
+
+impl Connection {
+    pub(crate) fn client(&self) -> Result<Client> {
+        let (base, key) = match (&self.url, &self.key) {
+            (Some(url), Some(key)) => (url.clone(), key.clone()),
+            (url, key) => {
+                let admin = data::read_admin(&self.data).context(
+                    "no address and key: start `weir up` first, name its folder with --data, or give --url and --key",
+                )?;
+                (
+                    url.clone().unwrap_or(admin.url),
+                    key.clone().unwrap_or(admin.api_key),
+                )
+            }
+        };
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(120))
+            .tcp_nodelay(true)
+            .build()
+            .context("the HTTP client can't be set up")?;
+        Ok(Client {
+            http,
+            base: base.trim_end_matches('/').to_owned(),
+            key,
+        })
+    }
+}
+
+impl Client {
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(&self.key)
+    }
+
+    /// Sends, and turns everything but success into one clear line.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response> {
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = response.bytes().await.unwrap_or_default();
+        Err(refusal(status, &body))
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {
+        if error.is_connect() {
+            anyhow!("no Weir answers at {}; is `weir up` running?", self.base)
+        } else if error.is_timeout() {
+            anyhow!("{} did not answer in time", self.base)
+        } else {
+            anyhow!("the connection to {} broke off", self.base)
+        }
+    }
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
+    let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+    let said = if problem.detail.is_empty() {
+        problem.title
+    } else {
+        problem.detail
+    };
+    if said.is_empty() {
+        return anyhow!("refused with status {status}");
+    }
+    anyhow!("{said} ({status}, {})", problem.code)
+}
+
+/// A single-threaded runtime is enough for a tool.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => bail!("can't start: {error}"),
+    }
+}

@@ -1,0 +1,333 @@
+//! The settings: one file and the environment, read once, checked at start.
+//!
+//! Every part keeps its own small struct; this file only puts them together.
+//! Names that no part knows are refused, so a typing error is not a silent default.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use figment::Figment;
+use figment::providers::{Env, Format as _, Serialized, Toml};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+/// Where the settings come from.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Source {
+    /// File with settings (TOML)
+    #[arg(
+        long = "config",
+        global = true,
+        env = "WEIR_CONFIG",
+        value_name = "FILE"
+    )]
+    file: Option<PathBuf>,
+}
+
+/// All settings of the server roles. `weir config --print` shows them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Address of the HTTP door.
+    pub(crate) listen: SocketAddr,
+    /// Folder of `weir up`.
+    pub(crate) data: PathBuf,
+    /// `embedded`; `scylla` comes with the CQL store.
+    pub(crate) store: Store,
+    /// Folder or URL of the Delta table; empty: `DATA/lake`.
+    pub(crate) lake: String,
+    pub(crate) bus: Bus,
+    pub(crate) model: Model,
+    pub(crate) ingest: weir_ingest::Config,
+    pub(crate) auth: weir_auth::Config,
+    pub(crate) sink: Sink,
+    pub(crate) sql: weir_analytics_sql::Config,
+    /// Seconds that a graceful stop may take.
+    pub(crate) stop_seconds: u64,
+}
+
+/// Where accounts, keys and history are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Store {
+    Embedded,
+}
+
+/// The Kafka side. Without brokers, `weir up` runs its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Bus {
+    /// `host:port,host:port`; empty: the embedded broker.
+    pub(crate) brokers: String,
+    /// Address of the embedded broker; port 0 takes a free one.
+    pub(crate) listen: SocketAddr,
+    /// Partitions of the topics that Weir makes.
+    pub(crate) partitions: i32,
+    /// Copies of each, on Apache Kafka.
+    pub(crate) replication: i32,
+    /// How long the embedded broker keeps records, in hours.
+    pub(crate) retention_hours: u64,
+    /// Messages that may wait for the broker; more are refused with 503.
+    pub(crate) queue_messages: usize,
+    /// Bytes that may wait for the broker.
+    pub(crate) queue_bytes: usize,
+    /// Settings handed to librdkafka as they are.
+    pub(crate) properties: BTreeMap<String, String>,
+}
+
+/// The model and how it decides.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Model {
+    /// Model folder; empty: `models/weir-small-1` beside the program or here.
+    pub(crate) path: PathBuf,
+    /// `libonnxruntime.so`; empty: where `compose/setup` puts it.
+    pub(crate) runtime: PathBuf,
+    /// Model threads; 0: one for each core.
+    pub(crate) sessions: usize,
+    /// Padded tokens in one forward pass.
+    pub(crate) batch_tokens: usize,
+    /// Texts that may wait for a model thread.
+    pub(crate) queue: usize,
+    /// Thresholds that replace the model's own, by attribute.
+    pub(crate) thresholds: weir_processors::Thresholds,
+}
+
+/// How verdicts are written away.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Sink {
+    /// Milliseconds between two commits of the lake.
+    pub(crate) lake_every_ms: u64,
+    /// Rows that make a commit at once.
+    pub(crate) lake_rows: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            data: PathBuf::from("data"),
+            store: Store::Embedded,
+            lake: String::new(),
+            bus: Bus::default(),
+            model: Model::default(),
+            ingest: weir_ingest::Config::default(),
+            auth: weir_auth::Config::default(),
+            sink: Sink::default(),
+            sql: weir_analytics_sql::Config::default(),
+            stop_seconds: 10,
+        }
+    }
+}
+
+impl Default for Bus {
+    fn default() -> Self {
+        Self {
+            brokers: String::new(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            partitions: 4,
+            replication: 1,
+            retention_hours: 24 * 7,
+            queue_messages: 100_000,
+            queue_bytes: 64 << 20,
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::new(),
+            runtime: PathBuf::new(),
+            sessions: 0,
+            batch_tokens: 1024,
+            queue: 4096,
+            thresholds: weir_processors::Thresholds::default(),
+        }
+    }
+}
+
+impl Default for Sink {
+    fn default() -> Self {
+        Self {
+            lake_every_ms: 2_000,
+            lake_rows: 50_000,
+        }
+    }
+}
+
+impl Source {
+    /// Defaults, then the file, then `WEIR_…` of the environment (`WEIR_SQL__MEMORY_MIB=512`).
+    pub(crate) fn load(&self) -> Result<Config> {
+        let mut figment = Figment::from(Serialized::defaults(Config::default()));
+        if let Some(file) = &self.file {
+            if !file.is_file() {
+                bail!("the settings file {} does not exist", file.display());
+            }
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let own = ["WEIR_CONFIG", "WEIR_LOG", "WEIR_KEY", "WEIR_URL"];
+        let env = Env::prefixed("WEIR_").filter(move |name| {
+            !own.iter().any(|known| {
+                known
+                    .trim_start_matches("WEIR_")
+                    .eq_ignore_ascii_case(name.as_str())
+            })
+        });
+        let config: Config = figment
+            .merge(env.split("__"))
+            .extract()
+            .map_err(|error| anyhow::anyhow!("{error}"))
+            .context("a setting is wrong")?;
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl Config {
+    /// What the types alone can't say.
+    fn check(&self) -> Result<()> {
+        let positive = [
+            ("bus.partitions", i64::from(self.bus.partitions)),
+            ("bus.replication", i64::from(self.bus.replication)),
+            (
+                "bus.queue_messages",
+                i64::try_from(self.bus.queue_messages).unwrap_or(i64::MAX),
+            ),
+            (
+                "model.batch_tokens",
+                i64::try_from(self.model.batch_tokens).unwrap_or(i64::MAX),
+            ),
+            (
+                "sql.concurrent_queries",
+                i64::try_from(self.sql.concurrent_queries).unwrap_or(i64::MAX),
+            ),
+            (
+                "sql.memory_bytes",
+                i64::try_from(self.sql.memory_bytes).unwrap_or(i64::MAX),
+            ),
+        ];
+        for (name, value) in positive {
+            if value < 1 {
+                bail!("the setting `{name}` is {value}; it must be at least 1");
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn bus(&self, brokers: String, security: weir_bus::Security) -> weir_bus::Config {
+        weir_bus::Config {
+            brokers,
+            security,
+            partitions: self.bus.partitions,
+            replication: self.bus.replication,
+            queue_messages: self.bus.queue_messages,
+            queue_bytes: self.bus.queue_bytes,
+            properties: self.bus.properties.clone(),
+            ..weir_bus::Config::default()
+        }
+    }
+}
+
+/// `weir config`
+#[derive(Debug, Args)]
+pub(crate) struct Command {
+    /// Print the settings in force, secrets hidden
+    #[arg(long)]
+    print: bool,
+}
+
+impl Command {
+    #[expect(clippy::print_stdout, reason = "the output of the command")]
+    pub(crate) fn run(self, source: &Source) -> Result<ExitCode> {
+        let config = source.load()?;
+        if self.print {
+            println!("{}", shown(&config)?);
+        } else {
+            println!("the settings are valid");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// As TOML; what may hold a secret is hidden.
+fn shown(config: &Config) -> Result<String> {
+    let mut config = config.clone();
+    for (name, value) in &mut config.bus.properties {
+        if ["password", "secret", "key", "token", "jaas"]
+            .iter()
+            .any(|word| name.contains(word))
+        {
+            *value = "(hidden)".to_owned();
+        }
+    }
+    toml::to_string_pretty(&config).context("the settings can't be shown as TOML")
+}
+
+/// The security of real brokers comes through `bus.properties`.
+pub(crate) fn embedded_security(password: SecretString) -> weir_bus::Security {
+    weir_bus::Security::Plain {
+        username: crate::roles::BROKER_USER.to_owned(),
+        password,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+    use super::*;
+
+    fn from_file(text: &str) -> Result<Config> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("weir.toml");
+        std::fs::write(&file, text).unwrap();
+        Source { file: Some(file) }.load()
+    }
+
+    #[test]
+    fn a_file_overrides_only_what_it_names() {
+        let config = from_file("listen = \"127.0.0.1:9999\"\n[sql]\nresult_rows = 64\n").unwrap();
+        assert_eq!(config.listen.port(), 9999);
+        assert_eq!(config.sql.result_rows, 64);
+        assert_eq!(
+            config.sql.timeout_seconds,
+            weir_analytics_sql::Config::default().timeout_seconds
+        );
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused_by_name() {
+        let refusal = format!("{:#}", from_file("[sql]\nresult_row = 64\n").unwrap_err());
+        assert!(refusal.contains("result_row"), "{refusal}");
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_by_name() {
+        let refusal = format!("{:#}", from_file("[bus]\npartitions = 0\n").unwrap_err());
+        assert!(refusal.contains("bus.partitions"), "{refusal}");
+    }
+
+    #[test]
+    fn secrets_of_the_bus_are_hidden_when_shown() {
+        let config =
+            from_file("[bus.properties]\n\"sasl.password\" = \"hunter2-hunter2\"\n").unwrap();
+        let text = shown(&config).unwrap();
+        assert!(
+            !text.contains("hunter2") && text.contains("sasl.password"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_back() {
+        let text = shown(&Config::default()).unwrap();
+        assert_eq!(from_file(&text).unwrap().listen, Config::default().listen);
+    }
+}

@@ -1,0 +1,200 @@
+//! The data folder of `weir up`: who may open it, which version wrote it, and the
+//! files that hold secrets.
+//!
+//! ```text
+//! DATA/version        format of the folder; a newer one is refused
+//! DATA/lock           held by the running Weir
+//! DATA/admin.json     first administrator: name, password, API key (0600)
+//! DATA/secrets/       signing key, broker secret (0700)
+//! DATA/broker/        the log
+//! DATA/store/         accounts, keys, history
+//! DATA/lake/          the Delta table
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use rand::distr::{Alphanumeric, SampleString as _};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+/// Format of the folder that this build writes.
+const VERSION: u32 = 1;
+const SECRET_LENGTH: usize = 43;
+
+/// An opened, locked data folder.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    root: PathBuf,
+    _lock: File,
+}
+
+/// What `DATA/admin.json` holds.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Admin {
+    pub(crate) url: String,
+    pub(crate) username: String,
+    pub(crate) password: String,
+    pub(crate) api_key: String,
+}
+
+impl DataDir {
+    /// Creates the folder if it is missing, checks its version, and locks it.
+    pub(crate) fn open(root: &Path) -> Result<Self> {
+        let shown = root.display();
+        fs::create_dir_all(root)
+            .with_context(|| format!("can't create the data folder {shown}"))?;
+        let lock_path = root.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .with_context(|| format!("can't write in the data folder {shown}"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                bail!(
+                    "the data folder {shown} is in use by another Weir; stop it, or choose another folder with --data"
+                )
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("can't lock the data folder {shown}"));
+            }
+        }
+        let version_path = root.join("version");
+        match fs::read_to_string(&version_path) {
+            Ok(text) => match text.trim().parse::<u32>() {
+                Ok(VERSION) => {}
+                Ok(found) if found > VERSION => bail!(
+                    "the data folder {shown} was written by a newer Weir (format {found}, this one knows {VERSION}); \
+                     start that version or newer"
+                ),
+                _ => bail!("{} does not hold a format version", version_path.display()),
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                write_whole(&version_path, format!("{VERSION}\n").as_bytes(), 0o644)?;
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("can't read {}", version_path.display()));
+            }
+        }
+        let secrets = root.join("secrets");
+        fs::create_dir_all(&secrets)
+            .and_then(|()| fs::set_permissions(&secrets, fs::Permissions::from_mode(0o700)))
+            .with_context(|| format!("can't create {}", secrets.display()))?;
+        Ok(Self {
+            root: root.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn path(&self, part: &str) -> PathBuf {
+        self.root.join(part)
+    }
+
+    pub(crate) fn secrets(&self) -> PathBuf {
+        self.root.join("secrets")
+    }
+
+    /// The password of the embedded broker, made on first use.
+    pub(crate) fn broker_secret(&self) -> Result<SecretString> {
+        let path = self.secrets().join("broker");
+        if !path.exists() {
+            let secret = Alphanumeric.sample_string(&mut rand::rng(), SECRET_LENGTH);
+            write_whole(&path, secret.as_bytes(), 0o600)?;
+        }
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
+        Ok(SecretString::from(text.trim().to_owned()))
+    }
+
+    /// Writes `admin.json`, readable by its owner alone.
+    pub(crate) fn write_admin(&self, admin: &Admin) -> Result<PathBuf> {
+        let path = self.root.join("admin.json");
+        let mut text = serde_json::to_vec_pretty(admin)?;
+        text.push(b'\n');
+        write_whole(&path, &text, 0o600)?;
+        Ok(path)
+    }
+
+    /// Brings the address in `admin.json` up to date, where the file is still there.
+    pub(crate) fn refresh_admin(&self, url: &str) -> Result<()> {
+        match read_admin(&self.root) {
+            Ok(admin) if admin.url != url => self
+                .write_admin(&Admin {
+                    url: url.to_owned(),
+                    ..admin
+                })
+                .map(drop),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Reads `admin.json` of a data folder.
+pub(crate) fn read_admin(root: &Path) -> Result<Admin> {
+    let path = root.join("admin.json");
+    let text = fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;
+    serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not what Weir wrote", path.display()))
+}
+
+/// Either the whole file is there, or none of it: a crash never leaves half a secret.
+fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let half = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let _ = fs::remove_file(&half);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&half)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&half, path)
+    };
+    write().with_context(|| format!("can't write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+    use super::*;
+
+    #[test]
+    fn a_second_opener_is_told_that_the_folder_is_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = DataDir::open(folder.path()).unwrap();
+        let refusal = DataDir::open(folder.path()).unwrap_err().to_string();
+        assert!(refusal.contains("in use by another Weir"), "{refusal}");
+    }
+
+    #[test]
+    fn a_folder_of_a_newer_version_is_refused_with_both_versions() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("version"), "2\n").unwrap();
+        let refusal = DataDir::open(folder.path()).unwrap_err().to_string();
+        assert!(refusal.contains("format 2, this one knows 1"), "{refusal}");
+    }
+
+    #[test]
+    fn secrets_are_readable_by_their_owner_alone_and_stay_the_same() {
+        use secrecy::ExposeSecret as _;
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(folder.path()).unwrap();
+        let first = data.broker_secret().unwrap();
+        assert_eq!(
+            first.expose_secret(),
+            data.broker_secret().unwrap().expose_secret()
+        );
+        assert_eq!(first.expose_secret().len(), SECRET_LENGTH);
+        let mode = |p: PathBuf| fs::metadata(p).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(data.secrets()), 0o700);
+        assert_eq!(mode(data.secrets().join("broker")), 0o600);
+    }
+}

@@ -1,0 +1,226 @@
+//! The roles and what each is made of. This is the one place that chooses
+//! implementations; `weir up` and the lone roles use the same functions.
+//!
+//! Read from the last stage to the first, each starts before what feeds it:
+//!
+//! ```text
+//! query   lake ∪ tail of weir.verdicts → SQL
+//! sink    weir.verdicts → history, lake
+//! process weir.messages → normalise → score → decide → weir.verdicts
+//! ingest  HTTP → weir.messages; weir.verdicts → whoever waits
+//! ```
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use weir_auth::Auth;
+use weir_bus::{Producer, Worker};
+use weir_records::topic;
+use weir_store::History;
+
+use crate::config::{self, Config};
+use crate::runtime;
+use crate::serve::Readiness;
+
+/// User name of Weir's own clients at the embedded broker.
+pub(crate) const BROKER_USER: &str = "weir";
+
+/// Records that a stage takes at a time. Enough for the model to sort by length, few
+/// enough that a verdict does not wait long for its neighbours.
+const PROCESS_RECORDS: usize = 256;
+const SINK_RECORDS: usize = 2_000;
+const TICK: Duration = Duration::from_millis(250);
+
+/// A part of Weir that can run on a machine of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// The HTTP door for messages, accounts and history
+    Ingest,
+    /// Normalise, score, decide
+    Process,
+    /// Write verdicts into history and lake
+    Sink,
+    /// SQL over lake and tail
+    Query,
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Process => "process",
+            Self::Sink => "sink",
+            Self::Query => "query",
+        }
+    }
+}
+
+/// What the roles of one process share.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) bus: weir_bus::Config,
+    pub(crate) producer: Producer,
+    pub(crate) history: Arc<dyn History>,
+    pub(crate) auth: Auth,
+    pub(crate) lake: String,
+    pub(crate) registry: Registry,
+}
+
+/// A role that runs: its doors, and the threads to wait for after its token is cancelled.
+#[derive(Default)]
+pub(crate) struct Running {
+    pub(crate) routers: Vec<OpenApiRouter>,
+    pub(crate) workers: Vec<JoinHandle<Result<(), weir_bus::Error>>>,
+}
+
+pub(crate) async fn query(
+    parts: &Parts,
+    ready: &mut Readiness,
+    stop: &CancellationToken,
+) -> Result<Running> {
+    let config = weir_analytics_sql::Config {
+        lake: parts.lake.clone(),
+        ..parts.config.sql.clone()
+    };
+    let engine =
+        weir_analytics_sql::Engine::start(config, parts.bus.clone(), &parts.registry, stop.clone())
+            .await
+            .context("SQL can't start")?;
+    let tail = engine.clone();
+    ready.add("query", move || {
+        let caught_up = tail.ready();
+        async move {
+            if caught_up {
+                Ok(())
+            } else {
+                Err("reading the tail".to_owned())
+            }
+        }
+    });
+    Ok(Running {
+        routers: vec![weir_analytics_sql::router(engine, parts.auth.clone())],
+        workers: Vec::new(),
+    })
+}
+
+pub(crate) async fn sink(parts: &Parts, stop: &CancellationToken) -> Result<Running> {
+    let lake = weir_sinks::lake(
+        weir_sinks::lake::Config {
+            url: parts.lake.clone(),
+            every: Duration::from_millis(parts.config.sink.lake_every_ms),
+            rows: parts.config.sink.lake_rows,
+            ..weir_sinks::lake::Config::default()
+        },
+        &parts.registry,
+    )
+    .await
+    .context("the lake can't be opened")?;
+    let history = weir_sinks::history(Arc::clone(&parts.history), &parts.registry)?;
+    let worker = |group| Worker {
+        config: parts.bus.clone(),
+        group,
+        topic: topic::VERDICTS,
+        max_records: SINK_RECORDS,
+        tick: TICK,
+    };
+    let start = |stop: &CancellationToken| (parts.producer.clone(), &parts.registry, stop.clone());
+    let (producer, registry, token) = start(stop);
+    let history = worker(topic::GROUP_HISTORY).spawn(history, producer, registry, token)?;
+    let (producer, registry, token) = start(stop);
+    let lake = worker(topic::GROUP_LAKE).spawn(lake, producer, registry, token)?;
+    Ok(Running {
+        routers: Vec::new(),
+        workers: vec![history, lake],
+    })
+}
+
+pub(crate) fn process(parts: &Parts, stop: &CancellationToken) -> Result<Running> {
+    let judge = runtime::judge(&parts.config.model, &parts.registry)?;
+    let stage = weir_processors::stage(
+        judge.clone(),
+        parts.producer.clone(),
+        Arc::clone(&parts.history),
+        parts.bus.clone(),
+        &parts.registry,
+    )?;
+    let worker = Worker {
+        config: parts.bus.clone(),
+        group: topic::GROUP_PROCESS,
+        topic: topic::MESSAGES,
+        max_records: PROCESS_RECORDS,
+        tick: TICK,
+    }
+    .spawn(stage, parts.producer.clone(), &parts.registry, stop.clone())?;
+    Ok(Running {
+        routers: vec![weir_processors::router(judge, parts.auth.clone())],
+        workers: vec![worker],
+    })
+}
+
+pub(crate) async fn ingest(
+    parts: &Parts,
+    ready: &mut Readiness,
+    stop: &CancellationToken,
+) -> Result<Running> {
+    let ingest = weir_ingest::Ingest::start(
+        parts.config.ingest.clone(),
+        &parts.bus,
+        parts.producer.clone(),
+        Arc::clone(&parts.history),
+        &parts.registry,
+        stop.clone(),
+    )
+    .await
+    .context("ingest can't start")?;
+    let bus = parts.bus.clone();
+    ready.add("bus", move || {
+        let bus = bus.clone();
+        async move {
+            weir_bus::reachable(&bus)
+                .await
+                .map_err(|error| error.to_string())
+        }
+    });
+    Ok(Running {
+        routers: vec![
+            weir_ingest::router(ingest, parts.auth.clone()),
+            weir_auth::door::router(parts.auth.clone()),
+            crate::admin::router(parts.auth.clone()),
+        ],
+        workers: Vec::new(),
+    })
+}
+
+/// A role by itself needs backends that others can reach too.
+pub(crate) fn lone(role: Role, source: &config::Source) -> Result<ExitCode> {
+    let config = source.load()?;
+    if config.bus.brokers.is_empty() {
+        bail!(
+            "`weir {}` runs one role and needs Kafka to meet the others: set `bus.brokers` \
+             (or run everything on this machine with `weir up`)",
+            role.name()
+        );
+    }
+    bail!(
+        "`weir {}` needs a store that several processes share; `store = \"embedded\"` belongs to one process. \
+         Run everything on this machine with `weir up`",
+        role.name()
+    )
+}
+
+/// Where the lake is, unless the settings say otherwise.
+pub(crate) fn lake_url(config: &Config, data: PathBuf) -> String {
+    if config.lake.is_empty() {
+        data.join("lake").display().to_string()
+    } else {
+        config.lake.clone()
+    }
+}

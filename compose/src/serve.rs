@@ -1,0 +1,144 @@
+//! The HTTP server of a role: the routers it was given, plus what every role has:
+//! metrics, health, the OpenAPI document and a page to read it on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::serve::ListenerExt as _;
+use futures::future::{BoxFuture, join_all};
+use prometheus::{Encoder as _, Registry, TextEncoder};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
+
+/// Answers `Ok` or why that part is not ready.
+pub(crate) type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// Checks by the name of what they look at.
+#[derive(Clone, Default)]
+pub(crate) struct Readiness(Vec<(&'static str, Check)>);
+
+impl Readiness {
+    pub(crate) fn add<F>(
+        &mut self,
+        name: &'static str,
+        check: impl Fn() -> F + Send + Sync + 'static,
+    ) where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.0.push((name, Arc::new(move || Box::pin(check()))));
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Weir",
+    description = "Self-hosted moderation for chat: messages in, verdicts out, everything open to SQL.",
+    license(name = "Apache-2.0", identifier = "Apache-2.0")
+))]
+struct Document;
+
+/// Takes the address, so that an occupied port is known before anything else starts.
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("can't listen on {address}; choose another address with --listen or the setting `listen`")
+    })
+}
+
+/// Serves until `stop`, then lets requests under way finish.
+pub(crate) async fn run(
+    listener: TcpListener,
+    routers: Vec<OpenApiRouter>,
+    registry: Registry,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> Result<()> {
+    let all = routers.into_iter().fold(
+        OpenApiRouter::with_openapi(Document::openapi()),
+        OpenApiRouter::merge,
+    );
+    let (routes, document) = all.split_for_parts();
+    let app = routes
+        .merge(operations(registry, readiness))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .layer(CatchPanicLayer::new());
+    let listener = listener.tap_io(|connection| {
+        // Small answers must not wait for each other.
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY can't be set");
+        }
+    });
+    axum::serve(
+        listener,
+        app.into_make_service_with_connect_info::<SocketAddr>(),
+    )
+    .with_graceful_shutdown(async move { stop.cancelled().await })
+    .await
+    .context("the HTTP server failed")
+}
+
+fn operations(registry: Registry, readiness: Readiness) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(registry)
+        .route("/health/live", get(|| async { "live\n" }))
+        .route("/health/ready", get(ready).with_state(readiness))
+}
+
+async fn metrics(State(registry): State<Registry>) -> impl IntoResponse {
+    let encoder = TextEncoder::new();
+    let mut body = Vec::new();
+    match encoder.encode(&registry.gather(), &mut body) {
+        Ok(()) => (
+            StatusCode::OK,
+            [(header::CONTENT_TYPE, encoder.format_type().to_owned())],
+            body,
+        ),
+        Err(error) => {
+            tracing::error!(%error, "metrics can't be shown");
+            (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                [(header::CONTENT_TYPE, "text/plain".to_owned())],
+                Vec::new(),
+            )
+        }
+    }
+}
+
+/// 200 when every part is ready, else 503; either way a line for each part.
+async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
+    let answers = join_all(
+        readiness
+            .0
+            .iter()
+            .map(|(name, check)| async move { (*name, check().await) }),
+    )
+    .await;
+    let status = if answers.iter().all(|(_, answer)| answer.is_ok()) {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let parts: serde_json::Map<_, _> = answers
+        .into_iter()
+        .map(|(name, answer)| {
+            (
+                name.to_owned(),
+                answer.err().unwrap_or_else(|| "ready".to_owned()).into(),
+            )
+        })
+        .collect();
+    (
+        status,
+        axum::Json(serde_json::json!({ "ready": status == StatusCode::OK, "parts": parts })),
+    )
+}

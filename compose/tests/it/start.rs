@@ -1,0 +1,137 @@
+//! Starting and stopping: first run, what can go wrong, and a graceful end.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Weir, sample, text_of, weir};
+
+#[test]
+fn the_first_start_makes_an_administrator_that_only_the_owner_can_read() {
+    let weir = Weir::start();
+    let admin = weir.admin();
+    let mode = fs::metadata(weir.data().join("admin.json"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let fields = [
+        ("username", &admin["username"]),
+        ("password", &admin["password"]),
+    ];
+    let fields = fields.map(|(name, value)| (name, value.as_str().unwrap()));
+    let (status, token) = weir.form("/v1/token", &fields);
+    assert_eq!(status, 200, "{token}");
+    let (status, me) = weir.call(
+        "GET",
+        "/v1/me",
+        token["access_token"].as_str().unwrap(),
+        None,
+    );
+    assert_eq!((status, &me["username"]), (200, &admin["username"]));
+}
+
+#[test]
+fn a_restart_keeps_the_administrator() {
+    let mut weir = Weir::start();
+    let key = weir.admin_key();
+    assert!(weir.stop().0.success());
+    weir.restart(&[]);
+    assert_eq!(weir.admin_key(), key);
+    assert_eq!(weir.call("GET", "/v1/me", &key, None).0, 200);
+}
+
+#[test]
+fn a_graceful_stop_ends_in_time_and_loses_nothing() {
+    let mut weir = Weir::start();
+    let key = weir.admin_key();
+    let messages = sample(300);
+    let (status, answer) = weir.call("POST", "/v1/messages/batch", &key, Some(&json!(messages)));
+    assert_eq!(status, 202, "{answer}");
+    let (ended, took) = weir.stop();
+    assert!(ended.success());
+    assert!(took < Duration::from_secs(12), "took {took:?}");
+    weir.restart(&[]);
+    crate::path::all_stored(&weir, &key, &messages);
+}
+
+#[test]
+fn an_occupied_port_is_one_clear_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let output = weir()
+        .args(["up", "--listen", &address, "--data"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = text_of(&output);
+    assert!(
+        said.contains(&format!("can't listen on {address}")),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_second_weir_on_the_same_folder_is_refused() {
+    let first = Weir::start();
+    let output = weir()
+        .args(["up", "--listen", "127.0.0.1:0", "--data"])
+        .arg(first.data())
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(text_of(&output).contains("in use by another Weir"));
+}
+
+#[test]
+fn a_folder_of_a_newer_version_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("version"), "999\n").unwrap();
+    let output = weir()
+        .args(["up", "--listen", "127.0.0.1:0", "--data"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(
+        text_of(&output).contains("newer Weir"),
+        "{}",
+        text_of(&output)
+    );
+}
+
+#[test]
+fn a_missing_model_is_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().join("no-model");
+    let output = weir()
+        .args(["up", "--listen", "127.0.0.1:0", "--data"])
+        .arg(folder.path().join("data"))
+        .env("WEIR_MODEL__PATH", &nowhere)
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(
+        text_of(&output).contains("no-model"),
+        "{}",
+        text_of(&output)
+    );
+}
+
+#[test]
+fn a_lone_role_on_embedded_backends_says_what_it_needs() {
+    for role in ["ingest", "process", "sink", "query"] {
+        let output = weir().arg(role).output().unwrap();
+        assert!(!output.status.success());
+        assert!(
+            text_of(&output).contains("bus.brokers"),
+            "{}",
+            text_of(&output)
+        );
+    }
+}

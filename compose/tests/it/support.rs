@@ -1,0 +1,234 @@
+//! Starts `weir up` in a folder of its own and talks to it.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// Generous: machines that run tests are busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program with nothing of the caller's environment that would change settings.
+pub(crate) fn weir() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WEIR_")) {
+        command.env_remove(name);
+    }
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/weir-small-1");
+    command.env("WEIR_MODEL__PATH", models);
+    if let Ok(library) = std::env::var("WEIR_ONNXRUNTIME") {
+        command.env("WEIR_MODEL__RUNTIME", library);
+    }
+    command
+}
+
+/// A data folder and the Weir that runs, or ran, on it.
+pub(crate) struct Weir {
+    folder: tempfile::TempDir,
+    child: Option<Child>,
+    url: String,
+    http: reqwest::blocking::Client,
+}
+
+impl Weir {
+    /// A new folder, and Weir on it.
+    pub(crate) fn start() -> Self {
+        let mut weir = Self {
+            folder: tempfile::tempdir().unwrap(),
+            child: None,
+            url: String::new(),
+            http: reqwest::blocking::Client::builder()
+                .timeout(PATIENCE)
+                .build()
+                .unwrap(),
+        };
+        weir.restart(&[]);
+        weir
+    }
+
+    /// Starts again on the same folder; waits until it says that it runs.
+    pub(crate) fn restart(&mut self, settings: &[(&str, &str)]) {
+        assert!(self.child.is_none(), "it still runs");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .unwrap();
+        let mut child = weir()
+            .args(["up", "--listen", "127.0.0.1:0", "--data"])
+            .arg(self.data())
+            .envs(settings.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines
+            .next()
+            .unwrap_or_else(|| panic!("weir did not start: {}", self.log()))
+            .unwrap();
+        self.url = first.rsplit(' ').next().unwrap().to_owned();
+        self.child = Some(child);
+        // What follows is read to its end, so that the program never writes into nothing.
+        std::thread::spawn(move || lines.for_each(drop));
+    }
+
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM; answers how it ended, and after how long.
+    pub(crate) fn stop(&mut self) -> (std::process::ExitStatus, Duration) {
+        let began = Instant::now();
+        let mut child = self.child.take().unwrap();
+        signal(&child, "TERM");
+        (child.wait().unwrap(), began.elapsed())
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("weir.log")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap()
+    }
+
+    pub(crate) fn admin(&self) -> Value {
+        serde_json::from_slice(&fs::read(self.data().join("admin.json")).unwrap()).unwrap()
+    }
+
+    pub(crate) fn admin_key(&self) -> String {
+        self.admin()["api_key"].as_str().unwrap().to_owned()
+    }
+
+    /// Status and JSON body of a request with a credential.
+    pub(crate) fn call(
+        &self,
+        method: &str,
+        path: &str,
+        credential: &str,
+        body: Option<&Value>,
+    ) -> (u16, Value) {
+        let method = method.parse().unwrap();
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.url))
+            .bearer_auth(credential);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().unwrap();
+        (
+            response.status().as_u16(),
+            response.json().unwrap_or(Value::Null),
+        )
+    }
+
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let response = self.http.get(format!("{}{path}", self.url)).send().unwrap();
+        (response.status().as_u16(), response.text().unwrap())
+    }
+
+    pub(crate) fn form(&self, path: &str, fields: &[(&str, &str)]) -> (u16, Value) {
+        let body: Vec<String> = fields
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let request = self
+            .http
+            .post(format!("{}{path}", self.url))
+            .body(body.join("&"));
+        let response = request
+            .header("content-type", "application/x-www-form-urlencoded")
+            .send()
+            .unwrap();
+        (
+            response.status().as_u16(),
+            response.json().unwrap_or(Value::Null),
+        )
+    }
+
+    /// Rows of a query, as JSON arrays.
+    pub(crate) fn sql(&self, credential: &str, query: &str) -> Vec<Value> {
+        let (status, answer) = self.call(
+            "POST",
+            "/v1/sql",
+            credential,
+            Some(&json!({ "query": query })),
+        );
+        assert_eq!(status, 200, "{answer}");
+        answer["rows"].as_array().unwrap().clone()
+    }
+
+    /// A tool of the command line, pointed at this Weir.
+    pub(crate) fn tool(&self, args: &[&str]) -> Output {
+        weir()
+            .env("WEIR_DATA", self.data())
+            .args(args)
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for Weir {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Sends a signal by name to a process of ours.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(child.id().to_string())
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+/// Waits until something is so; says what it was when it never is.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(
+            began.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The first real comments of the sample, as they lie in the file.
+pub(crate) fn sample(number: usize) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("sample/comments.jsonl");
+    let text = fs::read_to_string(path).unwrap();
+    text.lines()
+        .cycle()
+        .take(number)
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+pub(crate) fn text_of(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
