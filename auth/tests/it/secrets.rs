@@ -1,0 +1,215 @@
+//! Secrets: where they lie, who may read them, and that they are told to nobody.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use axum::http::StatusCode;
+use prometheus::Registry;
+use secrecy::ExposeSecret;
+use serde_json::json;
+use weir_auth::{Auth, Config, Error, OpenError, Registration, Scope};
+use weir_store::embedded::Store;
+
+use crate::app::{App, PASSWORD, logged};
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn open(app: &App, secrets: &Path) -> Result<Auth, OpenError> {
+    Auth::open(
+        Config::default(),
+        secrets,
+        app.store.clone(),
+        &Registry::new(),
+    )
+}
+
+fn key_file(app: &App) -> std::path::PathBuf {
+    fs::read_dir(app.secrets())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path()
+}
+
+#[test]
+fn the_first_run_makes_a_private_key_and_the_next_uses_it() {
+    let app = App::new();
+    assert_eq!(mode(&app.secrets()), 0o700);
+    let file = key_file(&app);
+    assert_eq!(mode(&file), 0o600);
+    let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+    assert!(name.starts_with("jwt-") && name.ends_with(".pem"), "{name}");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with("-----BEGIN PRIVATE KEY-----\n"));
+    open(&app, &app.secrets()).unwrap();
+    assert_eq!(fs::read_dir(app.secrets()).unwrap().count(), 1);
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+}
+
+#[test]
+fn what_others_may_read_is_refused_with_the_way_out() {
+    let app = App::new();
+    let file = key_file(&app);
+    for bits in [0o644, 0o640, 0o604, 0o620] {
+        fs::set_permissions(&file, Permissions::from_mode(bits)).unwrap();
+        let error = open(&app, &app.secrets()).unwrap_err();
+        assert!(matches!(error, OpenError::Permissions { .. }), "{error}");
+        assert!(error.to_string().contains("chmod 600"), "{error}");
+    }
+    fs::set_permissions(&file, Permissions::from_mode(0o400)).unwrap();
+    open(&app, &app.secrets()).unwrap();
+    fs::set_permissions(app.secrets(), Permissions::from_mode(0o755)).unwrap();
+    let error = open(&app, &app.secrets()).unwrap_err();
+    assert!(error.to_string().contains("chmod 700"), "{error}");
+}
+
+#[test]
+fn a_file_that_holds_no_key_is_named_and_not_replaced() {
+    let app = App::new();
+    let file = key_file(&app);
+    for text in [
+        "",
+        "nonsense",
+        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+    ] {
+        fs::write(&file, text).unwrap();
+        let error = open(&app, &app.secrets()).unwrap_err();
+        assert!(
+            matches!(&error, OpenError::NotAKey { path } if *path == file),
+            "{error}"
+        );
+        assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    }
+}
+
+#[test]
+fn settings_that_can_not_work_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store")).unwrap();
+    for (config, name) in [
+        (
+            Config {
+                token_seconds: 0,
+                ..Config::default()
+            },
+            "token_seconds",
+        ),
+        (
+            Config {
+                registration_tenant: String::new(),
+                ..Config::default()
+            },
+            "registration_tenant",
+        ),
+    ] {
+        let error = Auth::open(
+            config,
+            &folder.path().join("secrets"),
+            store.clone(),
+            &Registry::new(),
+        )
+        .unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    assert!(
+        serde_json::from_str::<Config>(r#"{"token_secs": 1}"#)
+            .unwrap_err()
+            .to_string()
+            .contains("token_secs")
+    );
+}
+
+#[tokio::test]
+async fn the_first_administrator_is_made_once() {
+    let app = App::new();
+    let (name, password, key) = app.auth.ensure_admin("admin").await.unwrap().unwrap();
+    assert_eq!(name, "admin");
+    let token = app.token("admin", password.expose_secret()).await;
+    let by_token = app.me(token.body["access_token"].as_str().unwrap()).await;
+    let by_key = app.me(key.expose_secret()).await;
+    for me in [by_token, by_key] {
+        assert_eq!(me.status, StatusCode::OK);
+        assert_eq!(me.body["tenant"], "default");
+        assert_eq!(me.body["scopes"], json!(["ingest", "read", "sql", "admin"]));
+    }
+    assert!(app.auth.ensure_admin("admin").await.unwrap().is_none());
+    assert!(app.auth.ensure_admin("another").await.unwrap().is_none());
+    assert_eq!(app.auth.users().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_stranger_with_the_administrators_name_does_not_become_one() {
+    let app = App::new();
+    app.register("admin").await;
+    let error = app.auth.ensure_admin("admin").await.unwrap_err();
+    assert!(matches!(error, Error::Taken("username")), "{error}");
+    assert_eq!(
+        app.auth.user("admin").await.unwrap().unwrap().scopes,
+        [Scope::Ingest].into()
+    );
+}
+
+#[tokio::test]
+async fn no_secret_is_logged_or_shown() {
+    let app = App::new();
+    let (_, admin_password, admin_key) = app.auth.ensure_admin("admin").await.unwrap().unwrap();
+    let token = app.user("ada").await;
+    let (id, key) = app.key("acme", [Scope::Ingest]).await;
+    app.me(&token).await;
+    app.me(&key).await;
+    app.token("ada", "Wrong-Horse-77").await;
+    app.register("ada").await;
+    app.me("weir_not_a_key").await;
+    app.auth
+        .set_password("ada", &"Another-Horse-8".into())
+        .await
+        .unwrap();
+    app.auth.set_disabled("ada", true).await.unwrap();
+    app.auth.revoke_key(&id).await.unwrap();
+    let registration = Registration {
+        username: "bob".into(),
+        email: "bob@example.org".into(),
+        password: PASSWORD.into(),
+    };
+    let issued = app.auth.token("admin", &admin_password).await.unwrap();
+    let caller = app
+        .auth
+        .authenticate(admin_key.expose_secret())
+        .await
+        .unwrap();
+    let mut shown = format!("{:?} {registration:?} {issued:?} {caller:?}", app.auth);
+    shown += &format!(
+        "{:?} {:?}",
+        app.auth.users().await.unwrap(),
+        app.auth.keys(None).await.unwrap()
+    );
+
+    let logged = logged();
+    assert!(
+        logged.contains("user created") && logged.contains("key revoked"),
+        "nothing was captured: {logged}"
+    );
+    let pem = fs::read_to_string(key_file(&app)).unwrap();
+    let hash = app.auth.user("ada").await.unwrap().unwrap().password_hash;
+    for secret in [
+        PASSWORD,
+        "Wrong-Horse-77",
+        "Another-Horse-8",
+        admin_password.expose_secret(),
+        admin_key.expose_secret().rsplit('_').next().unwrap(),
+        key.rsplit('_').next().unwrap(),
+        &token,
+        token.rsplit('.').next().unwrap(),
+        issued.access_token.expose_secret(),
+        pem.lines().nth(1).unwrap(),
+        &hash,
+        "ada@example.org",
+    ] {
+        assert!(!logged.contains(secret), "a secret is logged");
+        assert!(!shown.contains(secret), "a secret is shown by Debug");
+    }
+}
