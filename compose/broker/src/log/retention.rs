@@ -1,0 +1,90 @@
+//! Removing old records: by age, by size, or on request. Always whole segments; the log start moves
+//! first and durably, so that a crash in between leaves files to remove and never a hole.
+
+use std::sync::atomic::Ordering;
+
+use kafka_protocol::ResponseError;
+
+use super::partition::{Partition, Writer, now_ms};
+
+impl Partition {
+    /// Removes the records before `offset` (-1: all). Answers the new log start.
+    ///
+    /// # Errors
+    /// The offset is beyond the end.
+    pub(crate) fn delete_records(&self, offset: i64) -> Result<i64, ResponseError> {
+        let mut writer = self.writer.lock();
+        if self.closed() {
+            return Err(ResponseError::UnknownTopicOrPartition);
+        }
+        let offset = if offset == -1 { self.end() } else { offset };
+        if offset < 0 || offset > self.end() {
+            return Err(ResponseError::OffsetOutOfRange);
+        }
+        self.move_start(&mut writer, offset);
+        Ok(self.start())
+    }
+
+    /// Applies the topic's retention and forgets idle producers.
+    pub(crate) fn retain(&self) {
+        let mut writer = self.writer.lock();
+        if self.closed() {
+            return;
+        }
+        let settings = *self.settings.read();
+        let oldest = settings.retention_ms.map(|ms| now_ms().saturating_sub(ms));
+        let mut total: u64 = self
+            .segments
+            .read()
+            .iter()
+            .map(|segment| segment.size())
+            .sum();
+        let mut keep_from = self.start();
+        let segments = self.segments.read().clone();
+        for segment in &segments {
+            let active = segment.base == writer.segment.base;
+            let expired = segment.size() > 0
+                && oldest.is_some_and(|oldest| (0..oldest).contains(&segment.newest().timestamp));
+            let beyond = !active
+                && settings
+                    .retention_bytes
+                    .is_some_and(|most| total.saturating_sub(segment.size()) >= most);
+            if !expired && !beyond {
+                break;
+            }
+            if active && self.roll(&mut writer).is_err() {
+                break;
+            }
+            total -= segment.size();
+            keep_from = segment.next().max(keep_from);
+        }
+        if keep_from > self.start() {
+            tracing::info!(topic = %self.topic, partition = self.index, start = keep_from, "retention moved the log start");
+            self.move_start(&mut writer, keep_from);
+        }
+    }
+
+    fn move_start(&self, writer: &mut Writer, offset: i64) {
+        if offset <= self.start() {
+            return;
+        }
+        self.start.store(offset, Ordering::Release);
+        let gone = {
+            let mut segments = self.segments.write();
+            let active = writer.segment.base;
+            let gone = segments
+                .iter()
+                .take_while(|one| one.next() <= offset && one.base != active)
+                .count();
+            segments.drain(..gone).collect::<Vec<_>>()
+        };
+        self.checkpoint(writer);
+        for segment in gone {
+            self.log_bytes
+                .sub(i64::try_from(segment.size()).unwrap_or_default());
+            if let Err(error) = segment.remove() {
+                tracing::warn!(topic = %self.topic, partition = self.index, %error, "can't remove a segment");
+            }
+        }
+    }
+}
