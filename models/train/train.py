@@ -8,6 +8,7 @@ on a busy machine still ends well. A checkpoint is written every few minutes. Wr
 """
 import argparse
 import json
+import os
 import pathlib
 import random
 import resource
@@ -39,8 +40,8 @@ def encode(rows, max_tokens):
         labels = [np.nan if r.labels[a] is None else r.labels[a] for a in data.ATTRIBUTES]
         marks = None
         if r.spans is not None:
-            marks = [float(any(s < end and start < e_ for s, e_ in r.spans)) if end > start else -1.0 for start, end in e.offsets]
-        out.append((e.ids, labels, -1 if r.sentiment is None else r.sentiment, marks, r.source))
+            marks = np.array([float(any(s < end and start < e_ for s, e_ in r.spans)) if end > start else -1.0 for start, end in e.offsets], np.float32)
+        out.append((np.array(e.ids, np.int32), np.array(labels, np.float32), -1 if r.sentiment is None else r.sentiment, marks, r.source))
     return out
 
 
@@ -49,10 +50,10 @@ def collate(items):
     ids = torch.zeros(len(items), width, dtype=torch.long)
     marks = torch.full((len(items), width), -1.0)
     for n, (row, _, _, m, _) in enumerate(items):
-        ids[n, : len(row)] = torch.tensor(row)
+        ids[n, : len(row)] = torch.from_numpy(row)
         if m is not None:
-            marks[n, : len(m)] = torch.tensor(m)
-    return ids, (ids != 0).long(), torch.tensor([i[1] for i in items]), torch.tensor([i[2] for i in items]), marks
+            marks[n, : len(m)] = torch.from_numpy(m)
+    return ids, (ids != 0).long(), torch.from_numpy(np.stack([i[1] for i in items])), torch.tensor([i[2] for i in items]), marks
 
 
 def batches(items, tokens, rng):
@@ -122,28 +123,30 @@ def dev_scores(net, items, bf16):
 
 def worker(rank, o, net, plan, items, dev_items, started, seen):
     """One process: takes every o.workers-th batch and updates the shared weights without locks."""
+    os.setsid()  # Linux shares processors out by session first
     torch.set_num_threads(1)
     torch.manual_seed(o.seed + rank)
     net.train()
-    named = list(net.named_parameters())
+    net.words.requires_grad_(False)  # 62 % of the weights and a sixth of the time; frozen, the vocabulary keeps its place
+    named = [(n, q) for n, q in net.named_parameters() if q.requires_grad]
     heads = [q for n, q in named if n.split(".")[0] in ("attributes", "sentiment", "tokens")]
     body = [q for n, q in named if n.split(".")[0] not in ("attributes", "sentiment", "tokens")]
     optimiser = torch.optim.AdamW([{"params": body, "lr": o.rate}, {"params": heads, "lr": o.rate * 5}], weight_decay=0.01, fused=True)
     peaks = [g["lr"] for g in optimiser.param_groups]
-    running, marks = 0.0, [0.12, 0.4, 0.7]
+    running, marks = 0.0, [0.15, 0.5]
     plan = plan[rank :: o.workers]
     for step, batch in enumerate(plan):
         done = max(step / len(plan), (time.time() - started) / 60 / o.minutes)
         if done >= 1:
             break
         for group, peak in zip(optimiser.param_groups, peaks):
-            group["lr"] = peak * min(1, (step + 1) / 150) * (1 - done)
+            group["lr"] = peak * min(1, (step + 1) / 100) * (1 - done)
         ids, mask, labels, sentiment, spans = collate([items[i] for i in batch])
         with torch.autocast("cpu", torch.bfloat16, enabled=o.bf16):
             outputs = net(ids, mask)
         loss = loss_of(outputs, labels, sentiment, spans)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(body + heads, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         seen[rank] += len(batch)
@@ -173,6 +176,9 @@ def main():
     p.add_argument("--max-tokens", type=int, default=64)
     p.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     p.add_argument("--bf16", action="store_true", help="only where lscpu shows avx512_bf16 or amx_bf16")
+    p.add_argument("--start", type=pathlib.Path, help="go on from this model.pt instead of MiniLM")
+    p.add_argument("--share", type=lambda s: dict((k, float(v)) for k, v in (q.split("=") for q in s.split(","))), default={},
+                   help="semeval=0.5,conda=0.3: take so much of a set in an epoch")
     p.add_argument("--seed", type=int, default=7)
     o = p.parse_args()
     o.out.mkdir(parents=True, exist_ok=True)
@@ -181,9 +187,13 @@ def main():
 
     train, dev = data.load(o.data)
     print({s: sum(r.source == s for r in train) for s in sorted({r.source for r in train})}, len(train), len(dev), flush=True)
+    train = [r for r in train if rng.random() < o.share.get(r.source, 1)]
     items, dev_items = encode(train, o.max_tokens), encode(dev, o.max_tokens)
-    watched = [i for s in ("offensive", "hate", "semeval", "conda") for i in [d for d in dev_items if d[4] == s][:800]]
-    net = nets.from_minilm(o.keep).share_memory()
+    watched = [i for s in ("offensive", "hate", "semeval", "conda") for i in [d for d in dev_items if d[4] == s][:500]]
+    net = nets.from_minilm(o.keep)
+    if o.start:
+        net.load_state_dict(torch.load(o.start, weights_only=True)["state"])
+    net.share_memory()
     plan = [b for _ in range(o.epochs) for b in batches(items, o.tokens, rng)]
     seen, started = torch.zeros(o.workers, dtype=torch.long).share_memory_(), time.time()
     context = torch.multiprocessing.get_context("fork")
@@ -196,8 +206,8 @@ def main():
     save(o, net)
     scores = dev_scores(net, watched, o.bf16)
     print("dev", json.dumps(scores), flush=True)
-    report = {k: v for k, v in vars(o).items() if k not in ("out", "data")}
-    report |= {"rows": len(train), "texts_seen": int(seen.sum()), "wall_minutes": round(minutes, 1),
+    report = {k: v for k, v in vars(o).items() if k not in ("out", "data", "start")}
+    report |= {"went_on": bool(o.start), "rows": len(train), "texts_seen": int(seen.sum()), "wall_minutes": round(minutes, 1),
                "cpu_minutes": round((used.ru_utime + used.ru_stime) / 60, 1), "dev": scores}
     (o.out / "train.json").write_text(json.dumps(report, indent=1))
 
