@@ -58,8 +58,8 @@ impl Judged {
             schema: SCHEMA,
             message: Some(self.message.into()),
             verdict: Some(self.verdict.into()),
-            partition: self.source.partition,
-            offset: self.source.offset,
+            partition: Some(self.source.partition),
+            offset: Some(self.source.offset),
         }
         .encode_to_vec()
     }
@@ -74,8 +74,8 @@ impl DeadLetter {
             stage: self.stage,
             reason: self.reason,
             topic: self.topic,
-            partition: self.source.partition,
-            offset: self.source.offset,
+            partition: Some(self.source.partition),
+            offset: Some(self.source.offset),
             key: self.key.into(),
             payload: self.payload.into(),
             failed_at: self.failed_at.as_microsecond(),
@@ -109,10 +109,7 @@ pub fn judged(payload: &[u8]) -> Result<Judged, DecodeError> {
             .verdict
             .ok_or(DecodeError::Missing("verdict"))?
             .try_into()?,
-        source: Source {
-            partition: record.partition,
-            offset: record.offset,
-        },
+        source: source(record.partition, record.offset)?,
     })
 }
 
@@ -124,15 +121,12 @@ pub fn dead_letter(payload: &[u8]) -> Result<DeadLetter, DecodeError> {
     let record = wire::DeadLetter::decode(payload).map_err(|_| DecodeError::Malformed)?;
     Ok(DeadLetter {
         stage: required(record.stage, "stage")?,
-        reason: record.reason,
+        reason: required(record.reason, "reason")?,
         topic: required(record.topic, "topic")?,
-        source: Source {
-            partition: record.partition,
-            offset: record.offset,
-        },
+        source: source(record.partition, record.offset)?,
         key: Bytes::from(record.key),
         payload: Bytes::from(record.payload),
-        failed_at: time(record.failed_at, "failed_at")?,
+        failed_at: time(said(record.failed_at), "failed_at")?,
     })
 }
 
@@ -145,7 +139,7 @@ impl From<Message> for wire::Message {
             sender: message.sender.unwrap_or_default(),
             id: message.id,
             text: message.text,
-            sent_at: message.sent_at.as_microsecond(),
+            sent_at: Some(message.sent_at.as_microsecond()),
             received_at: message.received_at.as_microsecond(),
             metadata: message.metadata.unwrap_or_default(),
         }
@@ -163,7 +157,7 @@ impl TryFrom<wire::Message> for Message {
             id: required(record.id, "id")?,
             text: required(record.text, "text")?,
             sent_at: time(record.sent_at, "sent_at")?,
-            received_at: time(record.received_at, "received_at")?,
+            received_at: time(said(record.received_at), "received_at")?,
             metadata: Some(record.metadata).filter(|m| !m.is_empty()),
         })
     }
@@ -173,12 +167,12 @@ impl From<Verdict> for wire::Verdict {
     fn from(verdict: Verdict) -> Self {
         let sentiment = verdict.sentiment;
         Self {
-            action: verdict.action as i32,
+            action: number(&Action::ALL, verdict.action),
             reasons: verdict
                 .reasons
                 .into_iter()
                 .map(|r| wire::Reason {
-                    attribute: r.attribute as i32,
+                    attribute: number(&Attribute::ALL, r.attribute),
                     score: r.score,
                     threshold: r.threshold,
                 })
@@ -190,7 +184,7 @@ impl From<Verdict> for wire::Verdict {
                 .spans
                 .into_iter()
                 .map(|s| wire::Span {
-                    attribute: s.attribute as i32,
+                    attribute: number(&Attribute::ALL, s.attribute),
                     start: s.start,
                     end: s.end,
                 })
@@ -229,7 +223,7 @@ impl TryFrom<wire::Verdict> for Verdict {
                 .collect::<Result<_, DecodeError>>()?,
             scores: Scores(*scores),
             sentiment: Sentiment::from_probabilities(*sentiment),
-            language: record.language,
+            language: required(record.language, "language")?,
             spans: record
                 .spans
                 .into_iter()
@@ -241,8 +235,8 @@ impl TryFrom<wire::Verdict> for Verdict {
                     })
                 })
                 .collect::<Result<_, DecodeError>>()?,
-            model: record.model,
-            judged_at: time(record.judged_at, "judged_at")?,
+            model: required(record.model, "model")?,
+            judged_at: time(said(record.judged_at), "judged_at")?,
         })
     }
 }
@@ -254,13 +248,38 @@ fn required(value: String, field: &'static str) -> Result<String, DecodeError> {
     Ok(value)
 }
 
-fn time(microseconds: i64, field: &'static str) -> Result<Timestamp, DecodeError> {
+fn source(partition: Option<i32>, offset: Option<i64>) -> Result<Source, DecodeError> {
+    Ok(Source {
+        partition: partition.ok_or(DecodeError::Missing("partition"))?,
+        offset: offset.ok_or(DecodeError::Missing("offset"))?,
+    })
+}
+
+/// Of a time that is never 1970-01-01: Weir's own clock set it.
+fn said(microseconds: i64) -> Option<i64> {
+    Some(microseconds).filter(|m| *m != 0)
+}
+
+fn time(microseconds: Option<i64>, field: &'static str) -> Result<Timestamp, DecodeError> {
+    let microseconds = microseconds.ok_or(DecodeError::Missing(field))?;
     Timestamp::from_microsecond(microseconds).map_err(|_| DecodeError::Unknown(field))
 }
 
+/// The number of a value on the wire: its place in `all`, from 1.
+fn number<T: PartialEq>(all: &[T], value: T) -> i32 {
+    all.iter()
+        .zip(1..)
+        .find(|(one, _)| **one == value)
+        .map_or(0, |(_, number)| number)
+}
+
 fn known<T: Copy>(all: &[T], number: i32, field: &'static str) -> Result<T, DecodeError> {
-    usize::try_from(number)
-        .ok()
-        .and_then(|n| all.get(n).copied())
-        .ok_or(DecodeError::Unknown(field))
+    match usize::try_from(number) {
+        Ok(0) => Err(DecodeError::Missing(field)),
+        Ok(number) => all
+            .get(number - 1)
+            .copied()
+            .ok_or(DecodeError::Unknown(field)),
+        Err(_) => Err(DecodeError::Unknown(field)),
+    }
 }

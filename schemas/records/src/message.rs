@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::verdict::Verdict;
 
 /// What a producer sent, after the checks of the way in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     /// Whose it is; tenants never see each other's.
     pub tenant: String,
@@ -27,6 +27,21 @@ pub struct Message {
     /// The producer's own fields: a JSON object, as text.
     #[serde(skip_serializing_if = "Option::is_none", default, with = "raw_json")]
     pub metadata: Option<String>,
+}
+
+/// Says everything but what was said.
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message")
+            .field("tenant", &self.tenant)
+            .field("channel", &self.channel)
+            .field("sender", &self.sender)
+            .field("id", &self.id)
+            .field("text_bytes", &self.text.len())
+            .field("sent_at", &self.sent_at)
+            .field("received_at", &self.received_at)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A message's place in `weir.messages`: the fence of every later write.

@@ -27,3 +27,14 @@ pub fn key(tenant: &str, channel: &str) -> Vec<u8> {
     key.extend_from_slice(channel.as_bytes());
     key
 }
+
+/// The application id under which the lake's table remembers, in the same commit as
+/// the rows, the last source offset it holds of a partition of [`MESSAGES`].
+#[must_use]
+pub fn lake_transaction(partition: i32) -> String {
+    format!("{MESSAGES}/{partition}")
+}
+
+/// The application id that every rewrite of the lake's files commits under, so that
+/// of two rewrites at the same time one fails instead of doubling rows.
+pub const LAKE_REWRITE: &str = "weir.lake/rewrite";

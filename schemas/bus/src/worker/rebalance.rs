@@ -1,0 +1,161 @@
+//! Partitions come and go. Before one goes, what its stage holds of it is brought to
+//! safety; before one is read, its stage has said where to begin.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::context::{Rebalance, give_up, take};
+use super::retry::Failing;
+use super::run::{POLL, Run, STOP_CALL};
+use crate::admin::{bounds, committed_of};
+use crate::error::Error;
+use crate::stage::Stage;
+
+/// How long a question to the brokers may hold up the thread.
+const ASK: Duration = Duration::from_secs(3);
+/// How long the end of a partition here may hold up its next owner.
+const REVOKE_COMMIT: Duration = Duration::from_secs(3);
+
+impl<S: Stage> Run<S> {
+    pub(super) fn rebalance(&mut self) -> Result<(), Error> {
+        while let Some(event) = self.consumer.context().next_event() {
+            match event {
+                Rebalance::Assign(partitions) => self.assign(&partitions)?,
+                Rebalance::Revoke(partitions) => self.revoke(&partitions)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn assign(&mut self, partitions: &[i32]) -> Result<(), Error> {
+        let group = self.worker.group;
+        let mut starts = self.committed(partitions);
+        for partition in partitions {
+            if let Some(start) = self.start_of(*partition)? {
+                starts.insert(*partition, start);
+            }
+        }
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            let start = starts.get(partition).copied();
+            let offset = start.map_or(Offset::Invalid, Offset::Offset);
+            list.add_partition_offset(self.worker.topic, *partition, offset)
+                .map_err(|error| Error::kafka("taking partitions", &error))?;
+            self.commits.forget(*partition);
+            self.positions.start(*partition, start);
+        }
+        if let Err(error) = take(&self.consumer, &list) {
+            // The group has gone on without us; it will assign anew.
+            tracing::warn!(group, %error, "partitions could not be taken");
+        }
+        if self.held {
+            self.held = false;
+            self.hold();
+        }
+        self.next_measure = Instant::now();
+        tracing::info!(group, ?partitions, "partitions assigned");
+        Ok(())
+    }
+
+    /// Where the group goes on; where it has committed nothing, the first record.
+    fn committed(&self, partitions: &[i32]) -> BTreeMap<i32, i64> {
+        let topic = self.worker.topic;
+        if partitions.is_empty() {
+            return BTreeMap::new();
+        }
+        let committed =
+            committed_of(&self.consumer, topic, partitions, ASK).and_then(|mut offsets| {
+                let new: Vec<i32> = partitions
+                    .iter()
+                    .copied()
+                    .filter(|p| !offsets.contains_key(p))
+                    .collect();
+                if !new.is_empty() {
+                    offsets.extend(bounds(&self.consumer, topic, &new, Offset::Beginning, ASK)?);
+                }
+                Ok(offsets)
+            });
+        committed.unwrap_or_else(|error| {
+            // Librdkafka asks again by itself.
+            tracing::debug!(group = self.worker.group, %error, "the committed offsets could not be read");
+            BTreeMap::new()
+        })
+    }
+
+    /// Asks the stage where to begin, again and again.
+    fn start_of(&mut self, partition: i32) -> Result<Option<i64>, Error> {
+        let was_held = self.held;
+        let mut failing = Failing::default();
+        let start = loop {
+            let asked = self
+                .runtime
+                .wait(&self.stop, STOP_CALL, self.stage.assigned(partition));
+            let wait = match asked {
+                Some(Ok(start)) => break start,
+                None => break None,
+                Some(Err(error)) => {
+                    self.metrics.retries.inc();
+                    failing.again(self.stage.name(), &error)
+                }
+            };
+            self.hold();
+            let until = Instant::now() + wait;
+            // A further event can only take the partition away again, before any of it is read.
+            while Instant::now() < until
+                && !self.stop.is_cancelled()
+                && !self.consumer.context().has_events()
+            {
+                self.poll(POLL)?;
+            }
+            if self.stop.is_cancelled() || self.consumer.context().has_events() {
+                break None;
+            }
+        };
+        failing.over(self.stage.name());
+        if !was_held {
+            self.go_on();
+        }
+        Ok(start)
+    }
+
+    fn revoke(&mut self, partitions: &[i32]) -> Result<(), Error> {
+        let group = self.worker.group;
+        let lost = self.consumer.assignment_lost();
+        self.batch
+            .retain(|record| !partitions.contains(&record.partition));
+        let was_held = self.held;
+        if !lost {
+            self.hold();
+            self.finish(REVOKE_COMMIT);
+        }
+        for partition in partitions {
+            self.forget(*partition);
+        }
+        let list = self.list(partitions);
+        if self.held {
+            // Librdkafka would remember the pause until the partition comes back.
+            if let Err(error) = self.consumer.resume(&list) {
+                tracing::warn!(group, %error, "partitions that go could not be resumed");
+            }
+        }
+        if let Err(error) = give_up(&self.consumer, &list) {
+            tracing::warn!(group, %error, "partitions could not be given up");
+        }
+        if !was_held {
+            self.go_on();
+        }
+        tracing::info!(group, ?partitions, lost, "partitions revoked");
+        Ok(())
+    }
+
+    pub(super) fn forget(&mut self, partition: i32) {
+        self.runtime
+            .wait(&self.stop, STOP_CALL, self.stage.revoked(partition));
+        self.positions.forget(partition);
+        self.commits.forget(partition);
+        self.metrics.forget(partition);
+    }
+}
