@@ -1,0 +1,446 @@
+//! The role: `weir.messages` in, `weir.verdicts` out, same partition, same order.
+//!
+//! A batch of records goes decode → sort out what has a verdict → judge → publish →
+//! wait for the acknowledgements. Every verdict carries its source offset, and
+//! readers drop what is not above the last they hold; so verdicts of a partition
+//! leave in the order of their offsets, and one that has fallen behind goes to the
+//! dead letters instead of being dropped unseen.
+//!
+//! # Once
+//! A record read again after a restart is known by its own offset: the verdicts that
+//! the history has not written yet are read back when the partition comes, older
+//! ones are asked of the history. Such a record is skipped.
+//!
+//! A message sent again has another offset and the same tenant and id. It is dropped
+//! if the first is among those read back, among the partition's last
+//! [`REMEMBERED`] verdicts, or in the history. One gap stays: the same id sent to
+//! **two channels** at about the same time can lie in two partitions, and until the
+//! history holds the first verdict, nobody knows of both. The history still keeps
+//! one of them only, the lake both. A second gap needs the history to lag by more
+//! than [`REMEMBERED`] messages of a partition.
+
+mod seen;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use prometheus::Registry;
+use weir_bus::{BoxError, Dead, Outcome, Outgoing, Producer, Record, Refused, Stage};
+use weir_records::{Judged, Message, Source, Verdict, topic};
+use weir_store::History;
+
+use self::seen::{Fingerprint, Seen};
+use crate::judge::{Judge, JudgeError};
+use crate::metrics::Records;
+
+/// Messages of a partition whose verdicts are remembered, about 60 bytes each.
+pub const REMEMBERED: usize = 200_000;
+
+/// Questions to the history at a time.
+const LOOKUPS: usize = 64;
+
+/// How often, and how long apart, a full queue is tried before the batch is given
+/// back to the worker, which waits longer.
+const TRIES: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A verdict came too late to be stored in order; see the module's head.
+const OUT_OF_ORDER: &str = "verdict_out_of_order";
+/// The model fails on the text, every time.
+const REFUSED: &str = "model_refused";
+/// The message and its verdict do not fit into a record.
+const TOO_LARGE: &str = "verdict_too_large";
+
+/// Makes the stage of group `weir.process`.
+///
+/// # Errors
+/// When a metric of this name is registered already.
+pub fn stage(
+    judge: Judge,
+    producer: Producer,
+    history: Arc<dyn History>,
+    bus: weir_bus::Config,
+    registry: &Registry,
+) -> Result<impl Stage + use<>, prometheus::Error> {
+    Ok(Process {
+        judge,
+        producer,
+        history,
+        bus,
+        metrics: Records::new(registry)?,
+        partitions: BTreeMap::new(),
+    })
+}
+
+struct Process {
+    judge: Judge,
+    producer: Producer,
+    history: Arc<dyn History>,
+    bus: weir_bus::Config,
+    metrics: Records,
+    partitions: BTreeMap<i32, Seen>,
+}
+
+/// A record that has been read, and what is to be done with it.
+struct Work<'a> {
+    record: &'a Record,
+    message: Message,
+    fingerprint: Fingerprint,
+}
+
+/// What is known of a message before it is judged.
+enum Known {
+    /// Nothing: judge it.
+    New,
+    /// This very record has a verdict.
+    Replay,
+    /// An earlier record of the same message has one.
+    Duplicate,
+    /// It has none, but later records of the partition have: too late.
+    Late,
+}
+
+#[async_trait]
+impl Stage for Process {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    async fn assigned(&mut self, partition: i32) -> Result<Option<i64>, BoxError> {
+        let mut seen = Seen::new(REMEMBERED);
+        if let Some(fence) = self.history.fence(partition).await? {
+            seen.reach(fence);
+        }
+        self.read_back(partition, &mut seen).await?;
+        let bounds = weir_bus::watermarks(&self.bus, topic::MESSAGES).await?;
+        let end = bounds.get(&partition).map_or(0, |(_, high)| *high);
+        if let Some(last) = seen.last()
+            && last >= end
+        {
+            return Err(Fault::Recreated {
+                partition,
+                last,
+                end,
+            }
+            .into());
+        }
+        // What is committed may lie before the last verdict; those records come again, because a
+        // dead letter among them may not be out. Without a commit, the last verdict is the mark.
+        let committed =
+            weir_bus::committed(&self.bus, topic::GROUP_PROCESS, topic::MESSAGES).await?;
+        let start = if committed.contains_key(&partition) {
+            None
+        } else {
+            seen.last().map(|last| last + 1)
+        };
+        tracing::info!(partition, last_judged = seen.last(), "partition taken");
+        self.partitions.insert(partition, seen);
+        Ok(start)
+    }
+
+    async fn revoked(&mut self, partition: i32) {
+        self.partitions.remove(&partition);
+    }
+
+    async fn handle(&mut self, records: &[Record]) -> Result<Outcome, BoxError> {
+        let mut outcome = Outcome::default();
+        for record in records {
+            let next = outcome.done.entry(record.partition).or_default();
+            *next = (*next).max(record.offset + 1);
+        }
+        let work = decode(records, &mut outcome.dead);
+        let work = self.new_ones(work, &mut outcome.dead).await?;
+        let judged = self.judge(work, &mut outcome.dead).await?;
+        self.publish(judged, &mut outcome.dead).await?;
+        Ok(outcome)
+    }
+}
+
+/// Why the stage can't go on as things are.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(
+        "partition {partition} of weir.messages ends at offset {end}, but verdicts up to {last} are stored: the topic was made anew under an old store"
+    )]
+    Recreated { partition: i32, last: i64, end: i64 },
+    #[error("{failed} of {count} verdicts were not acknowledged ({code})")]
+    NotDelivered {
+        failed: usize,
+        count: usize,
+        code: &'static str,
+    },
+    #[error("the producer's queue stays full")]
+    QueueFull,
+    #[error("no verdicts: {0}")]
+    Model(#[from] JudgeError),
+}
+
+impl Process {
+    /// Learns which messages have verdicts that the history may not hold yet.
+    async fn read_back(&self, partition: i32, seen: &mut Seen) -> Result<(), BoxError> {
+        let committed =
+            weir_bus::committed(&self.bus, topic::GROUP_HISTORY, topic::VERDICTS).await?;
+        let bounds = weir_bus::watermarks(&self.bus, topic::VERDICTS).await?;
+        let low = bounds.get(&partition).map_or(0, |(low, _)| *low);
+        let from = committed
+            .get(&partition)
+            .map_or(low, |committed| (*committed).max(low));
+        weir_bus::read_back(
+            &self.bus,
+            topic::VERDICTS,
+            partition,
+            from,
+            &mut |record: Record| {
+                // A verdict that can't be read is the history's to report.
+                if let Ok(judged) = weir_records::judged(&record.payload) {
+                    seen.add_judged(&judged);
+                }
+            },
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Sorts out what needs no verdict any more; what is left is in order.
+    async fn new_ones<'a>(
+        &self,
+        work: Vec<Work<'a>>,
+        dead: &mut Vec<Dead>,
+    ) -> Result<Vec<Work<'a>>, BoxError> {
+        // Within the batch, the first of each message counts.
+        let mut here = HashSet::new();
+        let work: Vec<Work<'a>> = work
+            .into_iter()
+            .filter(|item| {
+                let first = here.insert(item.fingerprint);
+                if !first {
+                    self.metrics.duplicates.inc();
+                }
+                first
+            })
+            .collect();
+        let mut known = Vec::with_capacity(work.len());
+        for part in work.chunks(LOOKUPS) {
+            let mut questions = Vec::with_capacity(part.len());
+            for item in part {
+                questions.push(self.known(item));
+            }
+            known.extend(futures::future::join_all(questions).await);
+        }
+        let mut new = Vec::with_capacity(work.len());
+        for (item, known) in work.into_iter().zip(known) {
+            match known? {
+                Known::New => new.push(item),
+                Known::Replay => self.metrics.replays.inc(),
+                Known::Duplicate => self.metrics.duplicates.inc(),
+                Known::Late => dead.push(item.dead(OUT_OF_ORDER)),
+            }
+        }
+        Ok(new)
+    }
+
+    async fn known(&self, item: &Work<'_>) -> Result<Known, BoxError> {
+        let (partition, offset) = (item.record.partition, item.record.offset);
+        let seen = self.partitions.get(&partition);
+        match seen.and_then(|seen| seen.offset(item.fingerprint)) {
+            Some(judged) if judged == offset => return Ok(Known::Replay),
+            Some(judged) if judged < offset => return Ok(Known::Duplicate),
+            _ => {}
+        }
+        let behind = seen.and_then(Seen::last).is_some_and(|last| offset <= last);
+        let stored = self
+            .history
+            .source(&item.message.tenant, &item.message.id)
+            .await?;
+        let own = Source { partition, offset };
+        Ok(match stored {
+            // Read again although the fence says it is stored: only so can it be skipped safely.
+            Some(source) if source == own && behind => Known::Replay,
+            Some(source)
+                if source != own && (source.partition != partition || source.offset < offset) =>
+            {
+                Known::Duplicate
+            }
+            _ if behind => Known::Late,
+            _ => Known::New,
+        })
+    }
+
+    /// Judges in one go. Texts that the model refuses for good are given up; that it
+    /// is busy or gone fails the whole.
+    async fn judge<'a>(
+        &self,
+        work: Vec<Work<'a>>,
+        dead: &mut Vec<Dead>,
+    ) -> Result<Vec<(Work<'a>, Verdict)>, BoxError> {
+        let texts: Vec<&str> = work.iter().map(|item| item.message.text.as_str()).collect();
+        let mut tries = 0;
+        let verdicts = loop {
+            let verdicts = self.judge.judge(&texts).await;
+            // All or none are admitted.
+            if tries == TRIES || !verdicts.contains(&Err(JudgeError::Overloaded)) {
+                break verdicts;
+            }
+            tries += 1;
+            tokio::time::sleep(PAUSE).await;
+        };
+        let mut judged = Vec::with_capacity(work.len());
+        for (item, verdict) in work.into_iter().zip(verdicts) {
+            match verdict {
+                Ok(verdict) => judged.push((item, verdict)),
+                Err(JudgeError::Refused) => dead.push(item.dead(REFUSED)),
+                Err(fault) => return Err(Fault::Model(fault).into()),
+            }
+        }
+        Ok(judged)
+    }
+
+    /// Publishes and waits. Whatever was acknowledged is remembered even if the whole
+    /// fails, so that the next try sends the rest only.
+    async fn publish(
+        &mut self,
+        judged: Vec<(Work<'_>, Verdict)>,
+        dead: &mut Vec<Dead>,
+    ) -> Result<(), BoxError> {
+        if judged.is_empty() {
+            return Ok(());
+        }
+        let timer = self.judge.stages().publish.start_timer();
+        let mut out = Vec::with_capacity(judged.len());
+        let mut sent = Vec::with_capacity(judged.len());
+        for (item, verdict) in judged {
+            sent.push(Sent {
+                partition: item.record.partition,
+                offset: item.record.offset,
+                fingerprint: item.fingerprint,
+                received_at: item.message.received_at,
+                action: verdict.action,
+                dead: item.record,
+            });
+            out.push(item.outgoing(verdict));
+        }
+        let delivery = self.send(out, &mut sent, dead).await?;
+        let Some(delivery) = delivery else {
+            return Ok(());
+        };
+        let results = delivery.await;
+        timer.observe_duration();
+        let now = Timestamp::now();
+        let (count, mut failed, mut code) = (sent.len(), 0, "");
+        for (sent, result) in sent.into_iter().zip(results) {
+            match result {
+                Ok(_) => {
+                    self.metrics.judged(sent.action);
+                    let waited = now.duration_since(sent.received_at).as_secs_f64();
+                    self.metrics.verdict_seconds.observe(waited.max(0.0));
+                    let seen = self
+                        .partitions
+                        .entry(sent.partition)
+                        .or_insert_with(|| Seen::new(REMEMBERED));
+                    seen.add(sent.fingerprint, sent.offset);
+                }
+                Err(fault) => {
+                    failed += 1;
+                    code = fault.code;
+                }
+            }
+        }
+        if failed > 0 {
+            return Err(Fault::NotDelivered {
+                failed,
+                count,
+                code,
+            }
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Queues all of it, waiting for room; what can never be sent is given up.
+    async fn send(
+        &self,
+        mut out: Vec<Outgoing>,
+        sent: &mut Vec<Sent<'_>>,
+        dead: &mut Vec<Dead>,
+    ) -> Result<Option<weir_bus::Delivery>, BoxError> {
+        let mut tries = 0;
+        while !out.is_empty() {
+            match self.producer.send(out.clone()) {
+                Ok(delivery) => return Ok(Some(delivery)),
+                Err(Refused::TooLarge { index }) => {
+                    out.remove(index);
+                    dead.push(give_up(sent.remove(index).dead, TOO_LARGE));
+                }
+                Err(Refused::Full) if tries < TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(Refused::Full) => return Err(Fault::QueueFull.into()),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A verdict on its way, with what is needed once it is acknowledged.
+struct Sent<'a> {
+    partition: i32,
+    offset: i64,
+    fingerprint: Fingerprint,
+    received_at: Timestamp,
+    action: weir_records::Action,
+    dead: &'a Record,
+}
+
+impl Work<'_> {
+    fn outgoing(self, verdict: Verdict) -> Outgoing {
+        let source = Source {
+            partition: self.record.partition,
+            offset: self.record.offset,
+        };
+        let judged = Judged {
+            message: self.message,
+            verdict,
+            source,
+        };
+        Outgoing {
+            topic: topic::VERDICTS,
+            partition: Some(self.record.partition),
+            key: self.record.key.to_vec(),
+            payload: judged.encode(),
+        }
+    }
+
+    fn dead(&self, reason: &'static str) -> Dead {
+        give_up(self.record, reason)
+    }
+}
+
+/// Reads every record; what is none is given up.
+fn decode<'a>(records: &'a [Record], dead: &mut Vec<Dead>) -> Vec<Work<'a>> {
+    let mut work = Vec::with_capacity(records.len());
+    for record in records {
+        match weir_records::decode_message(&record.payload) {
+            Ok(message) => work.push(Work {
+                fingerprint: Fingerprint::of(&message.tenant, &message.id),
+                record,
+                message,
+            }),
+            Err(fault) => dead.push(give_up(record, fault.code())),
+        }
+    }
+    work
+}
+
+fn give_up(record: &Record, reason: &'static str) -> Dead {
+    Dead {
+        partition: record.partition,
+        offset: record.offset,
+        reason,
+        key: record.key.clone(),
+        payload: record.payload.clone(),
+    }
+}

@@ -1,0 +1,121 @@
+//! What a partition has judged lately: enough to tell a message that comes twice
+//! from one that is read twice.
+
+use std::collections::{HashMap, VecDeque};
+
+use sha2::{Digest, Sha256};
+use weir_records::Judged;
+
+/// 128 bits that stand for a message's tenant and id. Producers choose ids, so the
+/// hash is one in which nobody finds two alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Fingerprint([u8; 16]);
+
+impl Fingerprint {
+    pub(super) fn of(tenant: &str, id: &str) -> Self {
+        let mut hash = Sha256::new();
+        hash.update((tenant.len() as u64).to_le_bytes());
+        hash.update(tenant);
+        hash.update(id);
+        let mut short = [0; 16];
+        short.copy_from_slice(&hash.finalize()[..16]);
+        Self(short)
+    }
+}
+
+/// The memory of one partition.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// The last source offset that has a verdict; readers drop what is not above it.
+    last: Option<i64>,
+    /// The offset that each remembered message was judged at.
+    offsets: HashMap<Fingerprint, i64>,
+    order: VecDeque<Fingerprint>,
+    room: usize,
+}
+
+impl Seen {
+    /// Remembers so many messages; the oldest go first.
+    pub(super) fn new(room: usize) -> Self {
+        Self {
+            last: None,
+            offsets: HashMap::new(),
+            order: VecDeque::new(),
+            room,
+        }
+    }
+
+    /// A verdict is out. An earlier offset of the same message stays: that is the one
+    /// that counts.
+    pub(super) fn add(&mut self, message: Fingerprint, offset: i64) {
+        self.reach(offset);
+        if self.offsets.contains_key(&message) {
+            return;
+        }
+        if self.order.len() >= self.room
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.offsets.remove(&oldest);
+        }
+        self.offsets.insert(message, offset);
+        self.order.push_back(message);
+    }
+
+    /// The same, from a record of `weir.verdicts`.
+    pub(super) fn add_judged(&mut self, judged: &Judged) {
+        self.add(
+            Fingerprint::of(&judged.message.tenant, &judged.message.id),
+            judged.source.offset,
+        );
+    }
+
+    /// Verdicts up to this offset are out, whosever they are.
+    pub(super) fn reach(&mut self, offset: i64) {
+        self.last = self.last.max(Some(offset));
+    }
+
+    /// The last offset that has a verdict.
+    pub(super) const fn last(&self) -> Option<i64> {
+        self.last
+    }
+
+    /// At which offset the message was judged, if that is remembered.
+    pub(super) fn offset(&self, message: Fingerprint) -> Option<i64> {
+        self.offsets.get(&message).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_offset_of_a_message_is_the_one_remembered() {
+        let mut seen = Seen::new(10);
+        let message = Fingerprint::of("t", "1");
+        seen.add(message, 5);
+        seen.add(message, 9);
+        assert_eq!(seen.offset(message), Some(5));
+        assert_eq!(seen.last(), Some(9));
+        seen.reach(3);
+        assert_eq!(seen.last(), Some(9));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_oldest_goes() {
+        let mut seen = Seen::new(3);
+        for offset in 0..5 {
+            seen.add(Fingerprint::of("t", &offset.to_string()), offset);
+        }
+        assert_eq!(seen.offset(Fingerprint::of("t", "1")), None);
+        assert_eq!(seen.offset(Fingerprint::of("t", "2")), Some(2));
+        assert_eq!((seen.offsets.len(), seen.order.len()), (3, 3));
+    }
+
+    #[test]
+    fn tenants_and_ids_do_not_run_into_each_other() {
+        assert_ne!(Fingerprint::of("ab", "c"), Fingerprint::of("a", "bc"));
+        assert_ne!(Fingerprint::of("a", "1"), Fingerprint::of("b", "1"));
+        assert_eq!(Fingerprint::of("a", "1"), Fingerprint::of("a", "1"));
+    }
+}

@@ -1,0 +1,193 @@
+//! One verdict for each message, whatever is read or sent again.
+
+use prometheus::Registry;
+use weir_bus::{Outcome, Record, Stage};
+use weir_records::{Message, topic};
+
+use crate::bench::{Bench, message, metric};
+use crate::judge;
+
+async fn offsets(bench: &Bench, partition: i32) -> Vec<i64> {
+    bench
+        .verdicts(partition)
+        .await
+        .iter()
+        .map(|judged| judged.source.offset)
+        .collect()
+}
+
+fn hellos(ids: &[&str]) -> Vec<Message> {
+    ids.iter()
+        .map(|id| message("lobby", id, "hello there"))
+        .collect()
+}
+
+/// Hands records to a stage as a worker does.
+async fn handle(stage: &mut impl Stage, records: &[Record]) -> Outcome {
+    stage.handle(records).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_sent_again_is_dropped_also_after_a_restart() {
+    let bench = Bench::start().await;
+    bench.send(0, &hellos(&["a", "b", "a", "c"])).await;
+    let role = bench.process(judge());
+    bench.wait_processed(0, 4).await;
+    bench.send(0, &hellos(&["b", "d"])).await;
+    bench.wait_processed(0, 6).await;
+    assert_eq!(role.metric("weir_duplicates_dropped_total"), 2.0);
+    role.stop().await;
+    assert_eq!(offsets(&bench, 0).await, [0, 1, 3, 5]);
+
+    // No history yet: what was judged is read back from the verdicts.
+    let role = bench.process(judge());
+    bench.send(0, &hellos(&["a", "d", "e"])).await;
+    bench.wait_processed(0, 9).await;
+    assert_eq!(role.metric("weir_duplicates_dropped_total"), 2.0);
+    role.stop().await;
+    assert_eq!(offsets(&bench, 0).await, [0, 1, 3, 5, 8]);
+    assert!(bench.dead().await.is_empty());
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_history_holds_is_not_judged_again() {
+    let bench = Bench::start().await;
+    bench.send(0, &hellos(&["a", "b"])).await;
+    let role = bench.process(judge());
+    let history = bench.history();
+    bench.wait_processed(0, 2).await;
+    bench
+        .wait_committed(topic::GROUP_HISTORY, topic::VERDICTS, 0, 2)
+        .await;
+    role.stop().await;
+    history.stop().await;
+
+    // Nothing is left to read back; another partition, another channel, the same message.
+    let role = bench.process(judge());
+    let mut again = hellos(&["b", "x"]);
+    again[0].channel = "arena".to_owned();
+    bench.send(1, &again).await;
+    bench.send(0, &hellos(&["a"])).await;
+    bench.wait_processed(1, 2).await;
+    bench.wait_processed(0, 3).await;
+    assert_eq!(role.metric("weir_duplicates_dropped_total"), 2.0);
+    role.stop().await;
+    assert_eq!(offsets(&bench, 0).await, [0, 1]);
+    assert_eq!(offsets(&bench, 1).await, [1]);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_tenants_message_with_the_same_id_is_another_message() {
+    let bench = Bench::start().await;
+    let mut messages = hellos(&["a", "a"]);
+    messages[1].tenant = "globex".to_owned();
+    bench.send(0, &messages).await;
+    let role = bench.process(judge());
+    bench.wait_processed(0, 2).await;
+    role.stop().await;
+    assert_eq!(offsets(&bench, 0).await, [0, 1]);
+    bench.stop().await;
+}
+
+/// What a crash between the verdicts and the commit leaves: the same records come to a
+/// new stage, with or without the history having written them.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_read_again_after_a_crash_are_not_judged_again() {
+    let bench = Bench::start().await;
+    bench.send(0, &hellos(&["a", "b", "c"])).await;
+    let records = bench.records(topic::MESSAGES, 0).await;
+
+    let mut first = bench.stage(judge(), &Registry::new());
+    assert_eq!(first.assigned(0).await.unwrap(), None);
+    let outcome = handle(&mut first, &records).await;
+    assert_eq!(outcome.done.get(&0), Some(&3));
+    drop(first);
+
+    let registry = Registry::new();
+    let mut second = bench.stage(judge(), &registry);
+    assert_eq!(
+        second.assigned(0).await.unwrap(),
+        Some(3),
+        "nothing is committed: go on behind the verdicts"
+    );
+    let outcome = handle(&mut second, &records).await;
+    assert_eq!((outcome.done.get(&0), outcome.dead.len()), (Some(&3), 0));
+    assert_eq!(metric(&registry, "weir_replays_skipped_total"), 3.0);
+    drop(second);
+
+    let history = bench.history();
+    bench
+        .wait_committed(topic::GROUP_HISTORY, topic::VERDICTS, 0, 3)
+        .await;
+    history.stop().await;
+    let registry = Registry::new();
+    let mut third = bench.stage(judge(), &registry);
+    assert_eq!(
+        third.assigned(0).await.unwrap(),
+        Some(3),
+        "the history's fence says the same"
+    );
+    handle(&mut third, &records).await;
+    assert_eq!(metric(&registry, "weir_replays_skipped_total"), 3.0);
+    assert_eq!(metric(&registry, "weir_duplicates_dropped_total"), 0.0);
+    drop(third);
+
+    assert_eq!(offsets(&bench, 0).await, [0, 1, 2]);
+    bench.stop().await;
+}
+
+/// Readers drop a verdict whose source lies below what they hold, so it must not be
+/// published as if it counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_overtaken_by_later_verdicts_is_given_up_and_not_lost() {
+    let bench = Bench::start().await;
+    bench.send(0, &hellos(&["a", "b", "c"])).await;
+    let records = bench.records(topic::MESSAGES, 0).await;
+    let mut stage = bench.stage(judge(), &Registry::new());
+    stage.assigned(0).await.unwrap();
+    handle(&mut stage, &[records[0].clone(), records[2].clone()]).await;
+    let outcome = handle(&mut stage, &records).await;
+    assert_eq!(outcome.dead.len(), 1);
+    assert_eq!(
+        (outcome.dead[0].reason, outcome.dead[0].offset),
+        ("verdict_out_of_order", 1)
+    );
+    assert_eq!(offsets(&bench, 0).await, [0, 2]);
+    drop(stage);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_made_anew_under_an_old_store_is_refused() {
+    let bench = Bench::start().await;
+    bench.send(0, &hellos(&["a", "b", "c"])).await;
+    let role = bench.process(judge());
+    let history = bench.history();
+    bench
+        .wait_committed(topic::GROUP_HISTORY, topic::VERDICTS, 0, 3)
+        .await;
+    role.stop().await;
+    history.stop().await;
+
+    let anew = Bench::start().await;
+    let old: std::sync::Arc<dyn weir_store::History> = std::sync::Arc::clone(&bench.store) as _;
+    let mut stage = weir_processors::stage(
+        judge(),
+        anew.producer.clone(),
+        old,
+        anew.bus.clone(),
+        &Registry::new(),
+    )
+    .unwrap();
+    let error = stage.assigned(0).await.unwrap_err().to_string();
+    assert!(error.contains("made anew"), "{error}");
+    assert!(
+        stage.assigned(1).await.is_ok(),
+        "nothing is stored of the other partition"
+    );
+    drop(stage);
+    anew.stop().await;
+    bench.stop().await;
+}
