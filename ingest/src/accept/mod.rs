@@ -1,0 +1,247 @@
+//! From a body to an acknowledged record.
+//!
+//! ```text
+//! body ─ incoming / batch ─ check ─ claim ─ publish ─ answer
+//! bytes  fields, borrowed   rules   ids     broker    one result for each message
+//! ```
+//!
+//! A message is in one of these states from [`Item`] to [`Outcome`]; nothing in here
+//! allocates a task or a channel for a message.
+
+pub(crate) mod answer;
+pub(crate) mod batch;
+pub(crate) mod body;
+pub(crate) mod check;
+pub(crate) mod incoming;
+mod publish;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+use weir_auth::Caller;
+use weir_auth::door::{Code, Problem};
+use weir_bus::Outgoing;
+use weir_records::topic;
+
+use self::batch::Parsed;
+use self::check::Checked;
+use self::publish::Publication;
+use crate::ingest::Inner;
+use crate::recent::generations::Key;
+use crate::recent::{Claim, Claims, Flight, Identity};
+
+/// When to come back after a refusal for now.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A message of a request while the request is under way.
+enum Item {
+    /// Its record goes to the broker; the next of the publication's answers is for it.
+    Sent { id: String },
+    /// Another send of the same id is under way, in this request or in another one.
+    Shared {
+        id: String,
+        key: Key,
+        flight: Arc<Flight>,
+    },
+    /// The broker has had it before.
+    Known { id: String },
+    /// It breaks a rule.
+    Refused {
+        id: Option<String>,
+        problem: Box<Problem>,
+    },
+}
+
+/// What has become of a message.
+pub(crate) enum Outcome {
+    /// The broker has it.
+    Accepted { id: String },
+    /// It was good, but the broker has not confirmed it: to be sent again.
+    Failed { id: String, problem: Box<Problem> },
+    /// It breaks a rule: not to be sent again as it is.
+    Rejected {
+        id: Option<String>,
+        problem: Box<Problem>,
+    },
+}
+
+/// Checks the messages, publishes those that are new, and answers when the broker has
+/// them: one outcome for each message, in order.
+///
+/// # Errors
+/// The producer's queue is full: none of them was published.
+pub(crate) async fn accept(
+    inner: &Inner,
+    caller: &Caller,
+    messages: Vec<Parsed<'_>>,
+) -> Result<Vec<Outcome>, Problem> {
+    let mut request = Request::new(inner, caller, messages.len());
+    let items: Vec<Item> = messages
+        .into_iter()
+        .map(|message| request.take(message))
+        .collect();
+    let publication = request.publish()?;
+    let deadline = tokio::time::Instant::now() + inner.ack_timeout;
+    // Ours first: two requests that wait for each other's ids must both get on.
+    let mut answers = match publication {
+        Some(publication) => {
+            let answers = tokio::time::timeout_at(deadline, publication.finish()).await;
+            answers.unwrap_or_default().into_iter()
+        }
+        None => Vec::new().into_iter(),
+    };
+    let mut outcomes = Vec::with_capacity(items.len());
+    for item in items {
+        outcomes.push(match item {
+            Item::Sent { id } => match answers.next() {
+                Some(Ok(_)) => Outcome::Accepted { id },
+                Some(Err(error)) => Outcome::failed(id, publish::explain(error)),
+                None => Outcome::failed(id, publish::no_answer()),
+            },
+            Item::Shared { id, key, flight } => {
+                // Whether it is in time or not, what counts is what is known then.
+                let _ = tokio::time::timeout_at(deadline, flight.wait()).await;
+                if inner.recent.is_accepted(key) {
+                    inner.metrics.repeated.inc();
+                    Outcome::Accepted { id }
+                } else {
+                    Outcome::failed(id, publish::no_answer())
+                }
+            }
+            Item::Known { id } => {
+                inner.metrics.repeated.inc();
+                Outcome::Accepted { id }
+            }
+            Item::Refused { id, problem } => Outcome::Rejected { id, problem },
+        });
+    }
+    count(inner, &outcomes);
+    Ok(outcomes)
+}
+
+fn count(inner: &Inner, outcomes: &[Outcome]) {
+    let mut accepted = 0;
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Accepted { .. } => accepted += 1,
+            Outcome::Failed { problem, .. } | Outcome::Rejected { problem, .. } => {
+                inner.metrics.refuse(problem);
+            }
+        }
+    }
+    inner.metrics.accepted.inc_by(accepted);
+}
+
+impl Outcome {
+    fn failed(id: String, problem: Problem) -> Self {
+        Self::Failed {
+            id,
+            problem: Box::new(problem),
+        }
+    }
+}
+
+/// The messages of one request on their way to the producer.
+struct Request<'a> {
+    inner: &'a Inner,
+    caller: &'a Caller,
+    now: Timestamp,
+    records: Vec<Outgoing>,
+    claims: Claims,
+}
+
+impl<'a> Request<'a> {
+    fn new(inner: &'a Inner, caller: &'a Caller, messages: usize) -> Self {
+        Self {
+            inner,
+            caller,
+            now: Timestamp::now(),
+            records: Vec::with_capacity(messages),
+            claims: Claims::new(Arc::clone(&inner.recent), messages),
+        }
+    }
+
+    fn take(&mut self, message: Parsed<'_>) -> Item {
+        let checked =
+            message.and_then(|incoming| self.inner.rules.check(incoming, self.caller, self.now));
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err(problem) => return Item::refused(None, problem),
+        };
+        match checked.id().map(str::to_owned) {
+            Some(id) => self.claim(id, checked),
+            None => {
+                let id = self.new_id();
+                let identity = self.identify(&id, &checked);
+                self.claims.take(identity);
+                self.send(id, checked)
+            }
+        }
+    }
+
+    /// An id that the producer chose may be known.
+    fn claim(&mut self, id: String, checked: Checked<'_>) -> Item {
+        let identity = self.identify(&id, &checked);
+        match self.claims.claim(identity) {
+            Claim::Ours => self.send(id, checked),
+            Claim::Accepted => Item::Known { id },
+            Claim::InFlight(flight) => Item::Shared {
+                id,
+                key: identity.key,
+                flight,
+            },
+            Claim::Conflict => {
+                let detail = "the id stands for another text or channel already";
+                let problem = Problem::new(Code::Conflict, detail).field("id");
+                Item::refused(Some(id), problem)
+            }
+        }
+    }
+
+    fn send(&mut self, id: String, checked: Checked<'_>) -> Item {
+        let tenant = &self.caller.tenant;
+        self.records.push(Outgoing {
+            topic: topic::MESSAGES,
+            partition: None,
+            key: topic::key(tenant, checked.content().0),
+            payload: checked.message(tenant, &id).encode(),
+        });
+        Item::Sent { id }
+    }
+
+    fn identify(&self, id: &str, checked: &Checked<'_>) -> Identity {
+        self.inner
+            .recent
+            .identify(&self.caller.tenant, id, checked.content(), checked.sender())
+    }
+
+    /// UUIDv7: in the order of time, and 74 random bits.
+    fn new_id(&self) -> String {
+        let millis = u64::try_from(self.now.as_millisecond()).unwrap_or_default();
+        let id: Uuid =
+            uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid();
+        id.hyphenated().to_string()
+    }
+
+    /// Hands the records to the producer, all or none; `None` where there are none.
+    fn publish(self) -> Result<Option<Publication>, Problem> {
+        if self.records.is_empty() {
+            return Ok(None);
+        }
+        match self.inner.producer.send(self.records) {
+            Ok(delivery) => Ok(Some(Publication::new(delivery, self.claims))),
+            Err(refused) => Err(publish::refused(refused)),
+        }
+    }
+}
+
+impl Item {
+    fn refused(id: Option<String>, problem: Problem) -> Self {
+        Self::Refused {
+            id,
+            problem: Box::new(problem),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The service: what every request works with, put together once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
+use weir_bus::Producer;
+use weir_store::History;
+
+use crate::accept::body::Room;
+use crate::accept::check::Rules;
+use crate::metrics::Metrics;
+use crate::recent::{self, Recent};
+use crate::verdicts::{self, Verdicts, Waiters};
+use crate::{Config, Error};
+
+/// The way in. Cheap to clone.
+#[derive(Clone)]
+pub struct Ingest {
+    inner: Arc<Inner>,
+    tail: Arc<weir_bus::TailHandle>,
+}
+
+/// What the routes share.
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) rules: Rules,
+    pub(crate) ack_timeout: Duration,
+    pub(crate) body_timeout: Duration,
+    pub(crate) producer: Producer,
+    pub(crate) history: Arc<dyn History>,
+    pub(crate) recent: Arc<Recent>,
+    pub(crate) verdicts: Verdicts,
+    pub(crate) waiters: Waiters,
+    pub(crate) room: Room,
+    pub(crate) metrics: Metrics,
+    /// Cancelled when nobody is to wait any more.
+    pub(crate) hurry: CancellationToken,
+}
+
+impl Ingest {
+    /// Opens the way in: learns again which messages wait to be judged, and begins to
+    /// follow `weir.verdicts` until `stop`. The topics must exist.
+    ///
+    /// # Errors
+    /// A setting that can't work, no broker, or a metric that is registered already.
+    pub async fn start(
+        config: Config,
+        bus: &weir_bus::Config,
+        producer: Producer,
+        history: Arc<dyn History>,
+        registry: &Registry,
+        stop: CancellationToken,
+    ) -> Result<Self, Error> {
+        config.check()?;
+        let metrics = Metrics::register(registry)?;
+        let recent = Recent::new(config.recent_ids, metrics.recent_ids.clone());
+        // Half of what is remembered: the other half is for what comes.
+        recent::seed(&recent, bus, config.recent_ids / 2).await?;
+        let inner = Arc::new(Inner {
+            rules: Rules::new(&config),
+            ack_timeout: Duration::from_secs(config.ack_seconds.into()),
+            body_timeout: Duration::from_secs(config.body_seconds.into()),
+            producer,
+            history,
+            recent: Arc::new(recent),
+            verdicts: Verdicts::new(config.recent_verdict_bytes, metrics.recent_verdicts.clone()),
+            waiters: Waiters::new(config.waiters, metrics.waiters.clone()),
+            room: Room::new(config.bodies_bytes, metrics.bodies.clone()),
+            metrics,
+            hurry: stop.child_token(),
+            config,
+        });
+        let tail = verdicts::follow(Arc::clone(&inner), bus.clone(), registry, stop)?;
+        Ok(Self {
+            inner,
+            tail: Arc::new(tail),
+        })
+    }
+
+    /// Waits until the verdicts are known that there were at the start.
+    pub async fn caught_up(&self) {
+        self.tail.caught_up().await;
+    }
+
+    /// Answers everybody who waits for a verdict now, and lets nobody wait any more: for
+    /// a server that wants to stop and would otherwise wait for them.
+    pub fn hurry(&self) {
+        self.inner.hurry.cancel();
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+}

@@ -1,0 +1,63 @@
+//! Follows `weir.verdicts` from where the history stands: keeps what comes, measures how
+//! long it took, and wakes whoever waits for it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
+use weir_bus::{Record, Start, Tail, TailHandle};
+use weir_records::{Judged, topic};
+
+use crate::Error;
+use crate::ingest::Inner;
+
+/// Starts the reader; it ends with `stop`.
+pub(crate) fn follow(
+    inner: Arc<Inner>,
+    bus: weir_bus::Config,
+    registry: &Registry,
+    stop: CancellationToken,
+) -> Result<TailHandle, Error> {
+    let since = Timestamp::now();
+    let tail = Tail {
+        config: bus,
+        name: "ingest",
+        topic: topic::VERDICTS,
+        start: Start::Committed {
+            group: topic::GROUP_HISTORY,
+        },
+    };
+    let sink = move |records: Vec<Record>| {
+        let now = Timestamp::now();
+        for record in records {
+            match weir_records::judged(&record.payload) {
+                Ok(judged) => take(&inner, &judged, &record, since, now),
+                Err(error) => {
+                    inner.metrics.unreadable.inc();
+                    let (partition, offset) = (record.partition, record.offset);
+                    tracing::warn!(
+                        partition,
+                        offset,
+                        code = error.code(),
+                        "a verdict can't be read"
+                    );
+                }
+            }
+        }
+    };
+    Ok(tail.spawn(registry, stop, sink)?)
+}
+
+fn take(inner: &Inner, judged: &Judged, record: &Record, since: Timestamp, now: Timestamp) {
+    let message = &judged.message;
+    let key = inner.recent.hashes().key(&message.tenant, &message.id);
+    inner.verdicts.keep(key, &record.payload);
+    // After it can be found, so that nobody is woken in vain.
+    inner.waiters.wake(key);
+    // What was judged before this process started was measured by the one before.
+    if judged.verdict.judged_at >= since {
+        let seconds = now.duration_since(message.received_at).as_secs_f64();
+        inner.metrics.verdict_seconds.observe(seconds.max(0.0));
+    }
+}

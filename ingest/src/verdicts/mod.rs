@@ -1,0 +1,54 @@
+//! Fresh verdicts: what `weir.verdicts` says, before the history answers it.
+//!
+//! What it keeps true: memory is bounded by bytes, and a message that was given two
+//! verdicts shows the first, as the history does.
+
+mod follow;
+mod wait;
+
+use bytes::Bytes;
+use prometheus::IntGauge;
+use weir_records::Judged;
+
+pub(crate) use self::follow::follow;
+pub(crate) use self::wait::Waiters;
+use crate::recent::generations::{Generations, Key, Weigh};
+
+/// The record as it came: a tenth of what it takes once it is read.
+struct Fresh(Bytes);
+
+impl Weigh for Fresh {
+    fn weight(&self) -> usize {
+        // The entry, its share of empty ones, and the allocation's own bytes.
+        const OVERHEAD: usize = 112;
+        self.0.len() + OVERHEAD
+    }
+}
+
+/// The verdicts that came last.
+pub(crate) struct Verdicts {
+    fresh: Generations<Fresh>,
+}
+
+impl Verdicts {
+    pub(crate) fn new(bytes: usize, gauge: IntGauge) -> Self {
+        Self {
+            fresh: Generations::new(bytes, gauge),
+        }
+    }
+
+    /// Keeps a record of `weir.verdicts`, unless there is one of that message.
+    fn keep(&self, key: Key, record: &Bytes) {
+        let mut place = self.fresh.lock(key);
+        if place.get().is_none() {
+            place.put(Fresh(record.clone()));
+        }
+    }
+
+    /// The judged message of that tenant and id.
+    pub(crate) fn get(&self, key: Key, tenant: &str, id: &str) -> Option<Judged> {
+        let record = self.fresh.lock(key).get()?.0.clone();
+        let judged = weir_records::judged(&record).ok()?;
+        (judged.message.tenant == tenant && judged.message.id == id).then_some(judged)
+    }
+}

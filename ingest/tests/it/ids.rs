@@ -1,0 +1,142 @@
+//! An id is a message: sent again it is not published again.
+
+use std::sync::Arc;
+
+use axum::http::{Request, StatusCode, header};
+use futures::future::join_all;
+use serde_json::{Value, json};
+
+use crate::support::{Weir, ask};
+
+fn message(id: &str, text: &str) -> Value {
+    json!({"channel": "c", "text": text, "id": id})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_message_again_is_accepted_and_not_published_again() {
+    let weir = Weir::start().await;
+    let key = weir.full_key("acme").await;
+    for _ in 0..3 {
+        let answer = weir.send(&key, message("m", "once")).await;
+        assert_eq!(
+            (answer.status, answer.json),
+            (
+                StatusCode::ACCEPTED,
+                json!({"id": "m", "status": "accepted"})
+            )
+        );
+    }
+    // The spaces around a text are not part of it.
+    assert_eq!(
+        weir.send(&key, message("m", " once ")).await.status,
+        StatusCode::ACCEPTED
+    );
+    assert_eq!(weir.accepted().await.len(), 1);
+    assert_eq!(weir.metric("weir_messages_repeated_total"), 3.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_id_with_another_text_or_channel_is_a_conflict() {
+    let weir = Weir::start().await;
+    let key = weir.full_key("acme").await;
+    weir.send(&key, message("m", "once")).await;
+    for other in [
+        message("m", "twice"),
+        json!({"channel": "d", "text": "once", "id": "m"}),
+    ] {
+        let answer = weir.send(&key, other).await;
+        assert_eq!(
+            (answer.status, answer.code(), answer.field()),
+            (StatusCode::CONFLICT, "conflict", Some("id"))
+        );
+    }
+    assert_eq!(weir.accepted_as("acme", "m").await.1.text, "once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_keeps_the_same_rule_within_itself_and_with_what_was_before() {
+    let weir = Weir::start().await;
+    let key = weir.full_key("acme").await;
+    weir.send(&key, message("known", "a")).await;
+    let batch = json!([
+        message("new", "b"),
+        message("new", "b"),
+        message("new", "other"),
+        message("known", "a"),
+        message("known", "other"),
+    ]);
+    let answer = weir.batch(&key, batch.to_string()).await;
+    assert_eq!(
+        answer.statuses(),
+        ["accepted", "accepted", "rejected", "accepted", "rejected"]
+    );
+    assert_eq!(answer.json["results"][2]["problem"]["code"], "conflict");
+    assert_eq!(answer.json["results"][2]["id"], "new");
+    assert_eq!(weir.accepted().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_senders_of_one_id_at_once_publish_it_once() {
+    let weir = Arc::new(Weir::start().await);
+    let key = weir.full_key("acme").await;
+    let tasks = (0..64).map(|n| {
+        let (weir, key) = (Arc::clone(&weir), key.clone());
+        tokio::spawn(async move {
+            let id = format!("m-{}", n % 4);
+            let batch = json!([message(&id, "same"), message(&format!("own-{n}"), "own")]);
+            weir.batch(&key, batch.to_string()).await
+        })
+    });
+    for answer in join_all(tasks).await {
+        assert_eq!(answer.unwrap().statuses(), ["accepted", "accepted"]);
+    }
+    assert_eq!(weir.accepted().await.len(), 64 + 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_id_of_two_tenants_is_two_messages() {
+    let weir = Weir::start().await;
+    let (ours, theirs) = (weir.full_key("ours").await, weir.full_key("theirs").await);
+    assert_eq!(
+        weir.send(&ours, message("m", "our words")).await.status,
+        StatusCode::ACCEPTED
+    );
+    assert_eq!(
+        weir.send(&theirs, message("m", "their words")).await.status,
+        StatusCode::ACCEPTED
+    );
+    assert_eq!(weir.accepted_as("ours", "m").await.1.text, "our words");
+    assert_eq!(weir.accepted_as("theirs", "m").await.1.text, "their words");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_the_ids_that_wait_to_be_judged_are_known() {
+    let weir = Weir::start().await;
+    let key = weir.full_key("acme").await;
+    let batch: Vec<Value> = (0..200).map(|n| message(&format!("m-{n}"), "a")).collect();
+    let body = Value::from(batch).to_string();
+    assert_eq!(
+        weir.batch(&key, body.clone()).await.status,
+        StatusCode::ACCEPTED
+    );
+    let (router, _another) = weir.another().await;
+    let again = |path: &str, body: String| {
+        Request::post(path)
+            .header(header::AUTHORIZATION, format!("Bearer {key}"))
+            .body(body.into())
+            .unwrap()
+    };
+    let answer = ask(&router, again("/v1/messages/batch", body)).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+    let answer = ask(
+        &router,
+        again("/v1/messages", message("m-7", "other").to_string()),
+    )
+    .await;
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+    let read =
+        Request::get("/v1/messages/m-7").header(header::AUTHORIZATION, format!("Bearer {key}"));
+    let answer = ask(&router, read.body(axum::body::Body::empty()).unwrap()).await;
+    assert_eq!(answer.json, json!({"id": "m-7", "status": "pending"}));
+    assert_eq!(weir.accepted().await.len(), 200);
+}

@@ -1,0 +1,13 @@
+//! The real router, on the embedded broker, the embedded store and real credentials.
+
+mod accept;
+mod batches;
+mod documents;
+mod ids;
+mod logs;
+mod outage;
+mod paging;
+mod reading;
+mod refusals;
+mod robust;
+mod support;
