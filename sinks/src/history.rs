@@ -1,0 +1,157 @@
+//! Verdicts into the history: decode, group by source partition, write in order.
+//!
+//! The store moves a fence with the rows, so a replay changes nothing. A row that
+//! the store refuses for good is given up alone: it never holds back the rows
+//! behind it. Any other failure counts as nothing done, and the same records come again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::{BoxFuture, FutureExt as _, join_all};
+use prometheus::Registry;
+use weir_bus::{BoxError, Dead, Outcome, Record, Stage};
+use weir_records::Judged;
+use weir_store::{Error, History};
+
+use crate::metrics::HistoryMetrics;
+
+/// The reason of a dead letter that the store will never take.
+pub const REFUSED: &str = "refused_by_store";
+
+/// The stage of group `weir.history`.
+pub struct Writer {
+    store: Arc<dyn History>,
+    metrics: HistoryMetrics,
+}
+
+/// Rows of one source partition, in offset order, each with the index of its record.
+#[derive(Default)]
+struct Rows {
+    rows: Vec<Judged>,
+    records: Vec<usize>,
+}
+
+impl Writer {
+    /// A stage that writes into `store`.
+    ///
+    /// # Errors
+    /// When a metric of this name is registered already.
+    pub fn new(store: Arc<dyn History>, registry: &Registry) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            store,
+            metrics: HistoryMetrics::new(registry)?,
+        })
+    }
+
+    /// Writes rows and answers which of them (by index) the store refuses for good.
+    fn write<'a>(
+        &'a self,
+        partition: i32,
+        rows: &'a [Judged],
+        first: usize,
+    ) -> BoxFuture<'a, Result<Vec<usize>, Error>> {
+        async move {
+            let timer = self.metrics.write_seconds.start_timer();
+            let outcome = self.store.write(partition, rows).await;
+            timer.observe_duration();
+            match outcome {
+                Ok(written) => {
+                    self.metrics.rows.inc_by(written as u64);
+                    self.metrics
+                        .replays
+                        .inc_by(rows.len().saturating_sub(written) as u64);
+                    Ok(Vec::new())
+                }
+                Err(Error::Refused(_)) if rows.len() == 1 => Ok(vec![first]),
+                // All or nothing: halve until the refused row stands alone.
+                Err(Error::Refused(_)) => {
+                    let (left, right) = rows.split_at(rows.len() / 2);
+                    let mut refused = self.write(partition, left, first).await?;
+                    refused.extend(self.write(partition, right, first + left.len()).await?);
+                    Ok(refused)
+                }
+                Err(error) => Err(error),
+            }
+        }
+        .boxed()
+    }
+
+    fn dead(&self, record: &Record, reason: &'static str) -> Dead {
+        self.metrics.dead.with_label_values(&[reason]).inc();
+        dead(record, reason)
+    }
+}
+
+#[async_trait]
+impl Stage for Writer {
+    fn name(&self) -> &'static str {
+        "history"
+    }
+
+    async fn handle(&mut self, records: &[Record]) -> Result<Outcome, BoxError> {
+        let mut groups: BTreeMap<i32, Rows> = BTreeMap::new();
+        let mut given_up = Vec::new();
+        let mut repeated = 0;
+        let mut done = BTreeMap::new();
+        for (index, record) in records.iter().enumerate() {
+            done.insert(record.partition, record.offset + 1);
+            match weir_records::judged(&record.payload) {
+                Ok(row) => {
+                    let group = groups.entry(row.source.partition).or_default();
+                    // A processor that went down may have published its last verdicts twice.
+                    if group
+                        .rows
+                        .last()
+                        .is_some_and(|last| last.source.offset >= row.source.offset)
+                    {
+                        repeated += 1;
+                        continue;
+                    }
+                    group.rows.push(row);
+                    group.records.push(index);
+                }
+                Err(error) => given_up.push((index, error.code())),
+            }
+        }
+
+        // All at once, so that the store may share one sync; and all to their end, even
+        // if one fails, so that what was written is counted.
+        let this = &*self;
+        let refused = join_all(groups.iter().map(|(partition, group)| async move {
+            let refused = this.write(*partition, &group.rows, 0).await?;
+            Ok::<_, Error>(
+                refused
+                    .into_iter()
+                    .map(|at| group.records[at])
+                    .collect::<Vec<_>>(),
+            )
+        }))
+        .await
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?;
+
+        // Counted only now: a failed call comes again as a whole.
+        self.metrics.replays.inc_by(repeated);
+        given_up.extend(refused.into_iter().flatten().map(|index| (index, REFUSED)));
+        given_up.sort_unstable_by_key(|(index, _)| *index);
+        Ok(Outcome {
+            done,
+            dead: given_up
+                .into_iter()
+                .map(|(index, reason)| self.dead(&records[index], reason))
+                .collect(),
+        })
+    }
+}
+
+/// The record, given up.
+pub(crate) fn dead(record: &Record, reason: &'static str) -> Dead {
+    Dead {
+        partition: record.partition,
+        offset: record.offset,
+        reason,
+        key: record.key.clone(),
+        payload: record.payload.clone(),
+    }
+}

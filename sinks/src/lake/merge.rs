@@ -1,0 +1,290 @@
+//! Small files of a date into larger ones, without changing what the table says.
+//!
+//! Files of like size are merged once there are enough of them, so that a row is
+//! written again only when its file has grown several times: about once for each
+//! factor of eight between a flush and the target. A date that is over is merged
+//! whatever the count.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::{ArrayRef, Date32Array, RecordBatch};
+use deltalake::datafile::DataFileReader as _;
+use deltalake::datafile::reader::ParquetFileReader;
+use deltalake::kernel::{Action, LogicalFileView};
+use futures::TryStreamExt as _;
+use weir_records::columns::{DATE, MESSAGES};
+
+use super::files::{File, Files, RUN_ROWS, sorted};
+use super::{Config, Error};
+
+/// A date that is over is merged when its newest file is this old.
+const QUIET_MILLIS: i64 = 600_000;
+/// Files up to this size are alike; above it, those within a factor of eight are.
+const SMALLEST: u64 = 16 << 10;
+
+/// What the choice of files depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Candidate {
+    /// Days since 1970-01-01.
+    date: i32,
+    bytes: u64,
+    /// Milliseconds since 1970-01-01.
+    modified: i64,
+}
+
+/// Files of one date to be merged into one.
+pub(crate) struct Plan {
+    date: i32,
+    inputs: Vec<LogicalFileView>,
+}
+
+/// Files written in place of others, ready to be committed.
+pub(crate) struct Merged {
+    /// When the first of the new files was begun.
+    pub(crate) at: Instant,
+    /// The files replaced, by their path in the table.
+    pub(crate) inputs: HashSet<String>,
+    /// Their removal, and the new files.
+    pub(crate) actions: Vec<Action>,
+}
+
+impl Plan {
+    /// What to merge next, if anything. `now` is in milliseconds since 1970-01-01.
+    pub(crate) fn choose(
+        files: impl Iterator<Item = LogicalFileView>,
+        now: i64,
+        config: &Config,
+    ) -> Option<Self> {
+        let (views, candidates): (Vec<_>, Vec<_>) = files
+            .filter(|view| view.deletion_vector_descriptor().is_none())
+            .filter_map(|view| {
+                let candidate = Candidate {
+                    date: date(&view)?,
+                    bytes: u64::try_from(view.size()).unwrap_or(0),
+                    modified: view.modification_time(),
+                };
+                Some((view, candidate))
+            })
+            .unzip();
+        let chosen = choose(&candidates, now, config);
+        let date = candidates[*chosen.first()?].date;
+        Some(Self {
+            date,
+            inputs: chosen
+                .into_iter()
+                .map(|index| views[index].clone())
+                .collect(),
+        })
+    }
+
+    /// Reads the files and writes their rows again, sorted run by run.
+    pub(crate) async fn run(self, files: &Files) -> Result<Merged, Error> {
+        let at = Instant::now();
+        let expected: Option<usize> = self.inputs.iter().map(LogicalFileView::num_records).sum();
+        let mut file = files.begin();
+        let rows = match self.copy(files, &mut file).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                file.abort().await;
+                return Err(error);
+            }
+        };
+        let adds = file.close().await?;
+        if expected.is_some_and(|expected| expected != rows) {
+            return Err(Error::Rewrite {
+                expected: expected.unwrap_or_default(),
+                found: rows,
+            });
+        }
+        let removes = self
+            .inputs
+            .iter()
+            .map(|view| Action::Remove(view.remove_action(false)));
+        let adds = adds.into_iter().map(|mut add| {
+            add.data_change = false;
+            Action::Add(add)
+        });
+        Ok(Merged {
+            at,
+            actions: removes.chain(adds).collect(),
+            inputs: self
+                .inputs
+                .iter()
+                .map(|view| view.path().into_owned())
+                .collect(),
+        })
+    }
+
+    async fn copy(&self, files: &Files, file: &mut File) -> Result<usize, Error> {
+        let reader = ParquetFileReader::new(files.store());
+        let (mut run, mut held, mut total) = (Vec::new(), 0, 0);
+        for view in &self.inputs {
+            let mut batches = reader.read_file(view.object_store_path()).await?;
+            while let Some(mut batch) = batches.try_next().await? {
+                total += batch.num_rows();
+                // A run fills its row group exactly.
+                while held + batch.num_rows() >= RUN_ROWS {
+                    let room = RUN_ROWS - held;
+                    run.push(self.with_date(&batch.slice(0, room))?);
+                    batch = batch.slice(room, batch.num_rows() - room);
+                    file.push(&sorted(&run)?).await?;
+                    run.clear();
+                    held = 0;
+                }
+                if batch.num_rows() > 0 {
+                    held += batch.num_rows();
+                    run.push(self.with_date(&batch)?);
+                }
+            }
+        }
+        if !run.is_empty() {
+            file.push(&sorted(&run)?).await?;
+        }
+        Ok(total)
+    }
+
+    /// The date is in the file's path, not among its columns.
+    fn with_date(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
+        let columns = MESSAGES
+            .fields()
+            .iter()
+            .map(|field| -> Result<ArrayRef, Error> {
+                if field.name() == DATE {
+                    return Ok(Arc::new(Date32Array::from_value(
+                        self.date,
+                        batch.num_rows(),
+                    )));
+                }
+                Ok(Arc::clone(
+                    batch.column(batch.schema_ref().index_of(field.name())?),
+                ))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(RecordBatch::try_new(Arc::clone(&MESSAGES), columns)?)
+    }
+}
+
+/// The indices of the files to merge; none when there is nothing to do.
+fn choose(files: &[Candidate], now: i64, config: &Config) -> Vec<usize> {
+    let today = now.div_euclid(86_400_000);
+    let mut alike: BTreeMap<(u32, i32), Vec<usize>> = BTreeMap::new();
+    let mut over: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
+    for (index, file) in files.iter().enumerate() {
+        if file.bytes >= config.target_bytes / 2 {
+            continue;
+        }
+        alike
+            .entry((class(file.bytes), file.date))
+            .or_default()
+            .push(index);
+        if i64::from(file.date) < today {
+            over.entry(file.date).or_default().push(index);
+        }
+    }
+    // The smallest files first: they are the most.
+    let enough = alike
+        .into_values()
+        .find(|group| group.len() >= config.merge_files.max(2));
+    let quiet = |group: &Vec<usize>| {
+        group
+            .iter()
+            .all(|index| now - files[*index].modified >= QUIET_MILLIS)
+    };
+    let group = enough.or_else(|| {
+        over.into_values()
+            .find(|group| group.len() >= 2 && quiet(group))
+    });
+    fitting(group.unwrap_or_default(), files, config.target_bytes)
+}
+
+/// As many of the group, smallest first, as the target holds; two at least.
+fn fitting(mut group: Vec<usize>, files: &[Candidate], target: u64) -> Vec<usize> {
+    group.sort_by_key(|index| files[*index].bytes);
+    let mut sum = 0;
+    let fit = group
+        .iter()
+        .take_while(|index| {
+            sum += files[**index].bytes;
+            sum <= target
+        })
+        .count();
+    // Two files below half of the target always fit.
+    group.truncate(fit.max(2));
+    group
+}
+
+/// Files of the same class are within a factor of eight in size.
+fn class(bytes: u64) -> u32 {
+    (bytes / SMALLEST).max(1).ilog2() / 3
+}
+
+/// Days since 1970-01-01 of the file's date.
+fn date(view: &LogicalFileView) -> Option<i32> {
+    let values = view.partition_values_map();
+    let date: jiff::civil::Date = values.get(DATE)?.as_deref()?.parse().ok()?;
+    let midnight = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+    i32::try_from(midnight.as_second().div_euclid(86_400)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400_000;
+
+    fn file(date: i32, bytes: u64) -> Candidate {
+        Candidate {
+            date,
+            bytes,
+            modified: i64::from(date) * DAY,
+        }
+    }
+
+    #[test]
+    fn files_of_like_size_are_merged_when_there_are_enough() {
+        let config = Config::default();
+        let mut files = vec![file(10, 20 << 10); 15];
+        files.push(file(10, 5 << 20));
+        assert_eq!(choose(&files, 10 * DAY, &config), Vec::<usize>::new());
+        files.push(file(10, 20 << 10));
+        let chosen = choose(&files, 10 * DAY, &config);
+        assert_eq!(chosen.len(), 16);
+        assert!(!chosen.contains(&15), "the large file stays");
+    }
+
+    #[test]
+    fn files_of_another_date_stay_apart() {
+        let config = Config::default();
+        let mut files = vec![file(10, 20 << 10); 12];
+        files.extend(vec![file(11, 20 << 10); 12]);
+        assert_eq!(choose(&files, 10 * DAY, &config), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn a_date_that_is_over_and_quiet_is_merged_whatever_the_count() {
+        let config = Config::default();
+        let files = [
+            file(10, 20 << 10),
+            file(10, 9 << 20),
+            file(11, 1 << 10),
+            file(10, 60 << 20),
+        ];
+        let later = 11 * DAY;
+        assert_eq!(choose(&files, later, &config), vec![0, 1]);
+        let busy = files.clone().map(|file| Candidate {
+            modified: later - 1,
+            ..file
+        });
+        assert_eq!(choose(&busy, later, &config), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn a_merge_stays_within_the_target() {
+        let config = Config::default();
+        let files = vec![file(10, 9 << 20); 20];
+        let chosen = choose(&files, 10 * DAY, &config);
+        assert_eq!(chosen.len(), 7, "seven times nine MiB fit into 64");
+    }
+}

@@ -1,0 +1,181 @@
+//! Verdicts reach the history once; what can't be stored is given up alone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use prometheus::Registry;
+use weir_bus::Stage;
+use weir_records::{Judged, Source};
+use weir_store::embedded::Store;
+use weir_store::{Error, History, Page, PageRequest};
+
+use crate::support::{metric, record, records};
+
+fn stage(store: Arc<dyn History>) -> (impl Stage, Registry) {
+    let registry = Registry::new();
+    (weir_sinks::history(store, &registry).unwrap(), registry)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verdicts_are_found_by_id_and_replays_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let (mut writer, registry) = stage(Arc::clone(&store) as _);
+    let mut both = records(0, 0..20);
+    both.extend(records(1, 0..10));
+    assert_eq!(
+        writer.handle(&both).await.unwrap().done,
+        [(0, 20), (1, 10)].into()
+    );
+    assert_eq!(
+        writer.handle(&records(0, 10..30)).await.unwrap().done,
+        [(0, 30)].into()
+    );
+    assert_eq!(metric(&registry, "weir_history_rows_total") as i64, 40);
+    assert_eq!(metric(&registry, "weir_history_replays_total") as i64, 10);
+    assert_eq!(store.fence(0).await.unwrap(), Some(29));
+    let row = store.message("tenant-2", "0-29").await.unwrap().unwrap();
+    assert_eq!(
+        row.source,
+        Source {
+            partition: 0,
+            offset: 29
+        }
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verdicts_published_twice_in_one_batch_are_written_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut writer, registry) = stage(Store::open(folder.path()).unwrap());
+    let sources = [0, 1, 2, 3, 1, 2, 3, 4];
+    let batch: Vec<_> = (0..)
+        .zip(sources)
+        .map(|(offset, source)| record(0, offset, source))
+        .collect();
+    let outcome = writer.handle(&batch).await.unwrap();
+    assert_eq!((outcome.done, outcome.dead.len()), ([(0, 8)].into(), 0));
+    assert_eq!(metric(&registry, "weir_history_rows_total") as i64, 5);
+    assert_eq!(metric(&registry, "weir_history_replays_total") as i64, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_read_is_given_up_and_holds_nothing_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let (mut writer, _) = stage(Arc::clone(&store) as _);
+    let mut batch = records(0, 0..5);
+    batch[3].payload = bytes::Bytes::from_static(b"\x0a\xff");
+    let outcome = writer.handle(&batch).await.unwrap();
+    assert_eq!(outcome.done, [(0, 5)].into());
+    assert_eq!(outcome.dead.len(), 1);
+    assert_eq!(
+        (outcome.dead[0].offset, outcome.dead[0].reason),
+        (3, "malformed_record")
+    );
+    assert_eq!(store.fence(0).await.unwrap(), Some(4));
+}
+
+/// The embedded store behind a fault: it refuses some ids for good, or is away.
+struct Faulty {
+    store: Arc<Store>,
+    refuses: &'static [&'static str],
+    away: AtomicBool,
+}
+
+#[async_trait]
+impl History for Faulty {
+    async fn write(&self, partition: i32, rows: &[Judged]) -> Result<usize, Error> {
+        if self.away.load(Ordering::Relaxed) && partition == 1 {
+            return Err(Error::Unavailable("away".into()));
+        }
+        if rows
+            .iter()
+            .any(|row| self.refuses.contains(&row.message.id.as_str()))
+        {
+            return Err(Error::Refused("as the test asks"));
+        }
+        self.store.write(partition, rows).await
+    }
+
+    async fn fence(&self, partition: i32) -> Result<Option<i64>, Error> {
+        self.store.fence(partition).await
+    }
+
+    async fn message(&self, tenant: &str, id: &str) -> Result<Option<Judged>, Error> {
+        self.store.message(tenant, id).await
+    }
+
+    async fn source(&self, tenant: &str, id: &str) -> Result<Option<Source>, Error> {
+        self.store.source(tenant, id).await
+    }
+
+    async fn channel(
+        &self,
+        tenant: &str,
+        channel: &str,
+        page: &PageRequest,
+    ) -> Result<Page, Error> {
+        self.store.channel(tenant, channel, page).await
+    }
+
+    async fn sender(&self, tenant: &str, sender: &str, page: &PageRequest) -> Result<Page, Error> {
+        self.store.sender(tenant, sender, page).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_refused_for_good_is_given_up_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let faulty = Faulty {
+        store: Arc::clone(&store),
+        refuses: &["0-0", "0-13", "0-29"],
+        away: AtomicBool::new(false),
+    };
+    let (mut writer, registry) = stage(Arc::new(faulty));
+    let outcome = writer.handle(&records(0, 0..30)).await.unwrap();
+    assert_eq!(outcome.done, [(0, 30)].into());
+    let dead: Vec<_> = outcome
+        .dead
+        .iter()
+        .map(|dead| (dead.offset, dead.reason))
+        .collect();
+    assert_eq!(
+        dead,
+        [
+            (0, "refused_by_store"),
+            (13, "refused_by_store"),
+            (29, "refused_by_store")
+        ]
+    );
+    assert_eq!(metric(&registry, "weir_history_rows_total") as i64, 27);
+    assert!(store.message("tenant-1", "0-13").await.unwrap().is_none());
+    assert!(store.message("tenant-1", "0-28").await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_away_settles_nothing_and_the_retry_writes_all_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let faulty = Arc::new(Faulty {
+        store: Arc::clone(&store),
+        refuses: &[],
+        away: AtomicBool::new(true),
+    });
+    let (mut writer, registry) = stage(Arc::clone(&faulty) as _);
+    let mut both = records(0, 0..5);
+    both.extend(records(1, 0..5));
+    assert!(writer.handle(&both).await.is_err());
+    faulty.away.store(false, Ordering::Relaxed);
+    assert_eq!(
+        writer.handle(&both).await.unwrap().done,
+        [(0, 5), (1, 5)].into()
+    );
+    assert_eq!(metric(&registry, "weir_history_rows_total") as i64, 10);
+    assert_eq!(
+        (store.fence(0).await.unwrap(), store.fence(1).await.unwrap()),
+        (Some(4), Some(4))
+    );
+}
