@@ -1,0 +1,356 @@
+//! Runs queries: one consistent view each, on threads of their own, within bounds.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use futures::TryStreamExt;
+use prometheus::Registry;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
+use weir_records::Judged;
+
+use crate::answer::{Answer, Part};
+use crate::config::Config;
+use crate::error::{Error, StartError};
+use crate::feed;
+use crate::guard::{self, Stop};
+use crate::lake::Reader;
+use crate::metrics::Metrics;
+use crate::plan;
+use crate::refresh;
+use crate::session::{Sessions, Stores};
+use crate::table::Messages;
+use crate::tail::Tail;
+
+/// Batches that wait for a slow reader of an answer.
+const WAITING_BATCHES: usize = 2;
+/// Stack of a thread that plans queries as deep as they may be; only what is used of it
+/// becomes memory.
+const STACK: usize = 64 << 20;
+/// Where a running query sends its answer.
+type Parts = mpsc::Sender<Result<Part, Error>>;
+/// How much later than the query itself its caller gives up on it.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Answers SQL over the lake and the tail. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    sessions: Sessions,
+    tail: Arc<Tail>,
+    metrics: Arc<Metrics>,
+    slots: Arc<Semaphore>,
+    ready: Readiness,
+    stop: CancellationToken,
+    /// Taken when the engine goes.
+    threads: Option<Runtime>,
+}
+
+/// Whether the rows of before the start are all there; set once.
+#[derive(Clone, Default)]
+pub(crate) struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// A question.
+#[derive(Clone)]
+pub struct Query {
+    /// Whose rows it may see.
+    pub tenant: String,
+    /// One reading statement.
+    pub sql: String,
+    /// Rows wanted at most; more are left out, and the answer says so.
+    pub limit: Option<usize>,
+}
+
+impl Engine {
+    /// Opens the lake and follows `weir.verdicts` from what the lake's writer has
+    /// committed. Queries are answered once the rows of before are read back.
+    ///
+    /// # Errors
+    /// The lake or the broker can't be read, or there are no threads to be had.
+    pub async fn start(
+        config: Config,
+        bus: weir_bus::Config,
+        registry: &Registry,
+        stop: CancellationToken,
+    ) -> Result<Self, StartError> {
+        // In this order: rows committed after the offsets are read are in the lake that
+        // is opened after, or still in the tail.
+        let from = feed::offsets(&bus).await?;
+        let partitions = from.keys().copied().collect();
+        let engine = Self::open(config, partitions, registry, stop).await?;
+        feed::follow(&engine, &bus, from, registry)?;
+        Ok(engine)
+    }
+
+    /// Opens the lake, without a broker: rows of the tail come by [`offer`](Self::offer).
+    ///
+    /// # Errors
+    /// The lake can't be read, or there are no threads to be had.
+    #[doc(hidden)]
+    pub async fn open(
+        config: Config,
+        partitions: BTreeSet<i32>,
+        registry: &Registry,
+        stop: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::register(registry)?);
+        let tail = Arc::new(Tail::new(
+            config.tail_rows,
+            config.tail_bytes,
+            Arc::clone(&metrics),
+        ));
+        let stores = Arc::new(Stores::default());
+        let threads = Builder::new_multi_thread()
+            .worker_threads(config.threads.max(1))
+            .thread_name("weir-query")
+            .thread_stack_size(STACK)
+            .enable_all()
+            .build()?;
+        let stop = stop.child_token();
+        let inner = Arc::new(Inner {
+            sessions: Sessions::new(&config, Arc::clone(&stores))?,
+            slots: Arc::new(Semaphore::new(config.concurrent_queries.max(1))),
+            ready: Readiness::default(),
+            tail: Arc::clone(&tail),
+            metrics: Arc::clone(&metrics),
+            stop: stop.clone(),
+            threads: Some(threads),
+            config,
+        });
+
+        let reader = Reader::new(&inner.config.lake)?;
+        reader.register(&*stores);
+        let every = inner.config.refresh();
+        let first = inner.spawn(refresh::first(reader, partitions.clone(), tail));
+        let reader = first.await.map_err(|e| StartError::Threads(e.into()))??;
+        let tail = Arc::clone(&inner.tail);
+        drop(inner.spawn(refresh::run(reader, partitions, tail, metrics, every, stop)));
+        Ok(Self { inner })
+    }
+
+    /// Puts rows into the tail; see [`open`](Self::open). Blocks while the tail is full.
+    #[doc(hidden)]
+    pub fn offer(&self, rows: Vec<Judged>) {
+        feed::push(&self.inner.tail, rows);
+    }
+
+    /// Says that the rows of before are all there.
+    #[doc(hidden)]
+    pub fn set_ready(&self) {
+        self.inner.ready.set();
+    }
+
+    /// Whether the rows of before the start are all there.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.inner.ready.0.load(Ordering::Acquire)
+    }
+
+    /// The bounds it runs with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    pub(crate) fn readiness(&self) -> Readiness {
+        self.inner.ready.clone()
+    }
+
+    pub(crate) fn tail(&self) -> &Arc<Tail> {
+        &self.inner.tail
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.inner.metrics
+    }
+
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.inner.stop
+    }
+
+    /// Runs a query until its first rows, or its end, are near: its schema is known when
+    /// this answers. Dropping the answer stops the query.
+    ///
+    /// # Errors
+    /// Every [`Error`]; [`Error::Overloaded`] at once, without waiting for a slot.
+    pub async fn query(&self, query: Query) -> Result<Answer, Error> {
+        let refuse = |error: Error| {
+            self.inner
+                .metrics
+                .refused
+                .with_label_values(&[error.code()])
+                .inc();
+            error
+        };
+        if query.sql.len() > self.inner.config.query_bytes {
+            let most = self.inner.config.query_bytes;
+            return Err(refuse(Error::TooLarge(format!(
+                "the query is longer than {most} bytes"
+            ))));
+        }
+        if !self.ready() {
+            return Err(refuse(Error::Unavailable));
+        }
+        let slot = Arc::clone(&self.inner.slots)
+            .try_acquire_owned()
+            .map_err(|_| refuse(Error::Overloaded))?;
+
+        let timeout = self.inner.config.timeout();
+        let stop = Stop::at(Instant::now() + timeout);
+        let (send, receive) = mpsc::channel(WAITING_BATCHES);
+        let task = {
+            let (inner, stop) = (Arc::clone(&self.inner), stop.clone());
+            async move {
+                // Held until the query really has ended, whoever still waits for it, and
+                // free again before its caller hears of the end.
+                let end = inner.attend(&query, &stop, &send).await;
+                drop(slot);
+                // Whoever has left does not need to know.
+                let _ = timeout_at((Instant::now() + GRACE).into(), send.send(end)).await;
+            }
+        };
+        drop(self.inner.spawn(task));
+        let mut answer = Answer::new(receive, stop.clone(), timeout, GRACE);
+        answer.head().await?;
+        Ok(answer)
+    }
+}
+
+impl Inner {
+    /// Runs something on the threads of queries.
+    fn spawn<F>(&self, task: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        match &self.threads {
+            Some(threads) => threads.spawn(task),
+            // They are there until the engine is dropped, and then nobody asks.
+            None => tokio::spawn(task),
+        }
+    }
+
+    /// Runs a query to its end; answers the last part to send.
+    async fn attend(&self, query: &Query, stop: &Stop, send: &Parts) -> Result<Part, Error> {
+        self.metrics.running.inc();
+        let timer = self.metrics.query_seconds.start_timer();
+        let result = tokio::select! {
+            biased;
+            () = stop.reached() => Err(Error::Timeout(self.config.timeout())),
+            () = self.stop.cancelled() => Err(Error::Unavailable),
+            result = self.run(query, stop, send) => result,
+        };
+        timer.observe_duration();
+        self.metrics.running.dec();
+        result.map_err(|error| {
+            // What a stopped node says is only that it was stopped.
+            let error = if stop.overdue() {
+                Error::Timeout(self.config.timeout())
+            } else {
+                error
+            };
+            self.metrics
+                .refused
+                .with_label_values(&[error.code()])
+                .inc();
+            tracing::debug!(code = error.code(), "a query was not answered");
+            error
+        })
+    }
+
+    async fn run(&self, query: &Query, stop: &Stop, send: &Parts) -> Result<Part, Error> {
+        let view = self
+            .tail
+            .view()
+            .map_err(|_| Error::internal("columns", None))?;
+        let explain = |e: &datafusion::common::DataFusionError| Error::of(e, &query.sql);
+        let state = self
+            .sessions
+            .open(Messages::new(query.tenant.clone(), view))
+            .map_err(|e| explain(&e))?;
+        let logical =
+            plan::logical(&query.sql, &state, query.limit, self.config.plan_nodes).await?;
+        let logical = guard::conditions(logical, stop).map_err(|e| explain(&e))?;
+        let physical = state
+            .query_planner()
+            .create_physical_plan(&logical, &state)
+            .await
+            .map_err(|e| explain(&e))?;
+        let physical =
+            guard::nodes(physical, stop, self.config.memory_bytes).map_err(|e| explain(&e))?;
+
+        if send
+            .send(Ok(Part::Schema(physical.schema())))
+            .await
+            .is_err()
+        {
+            return Ok(Part::End { more: false });
+        }
+        let mut stream = datafusion::physical_plan::execute_stream(physical, state.task_ctx())
+            .map_err(|e| explain(&e))?;
+        let (mut rows, mut bytes) = (0, 0);
+        let wanted = query.limit.unwrap_or(usize::MAX);
+        let mut more = false;
+        while let Some(mut batch) = stream.try_next().await.map_err(|e| explain(&e))? {
+            if batch.num_rows() > wanted - rows {
+                batch = batch.slice(0, wanted - rows);
+                more = true;
+            }
+            rows += batch.num_rows();
+            bytes += sliced_bytes(&batch);
+            if rows > self.config.result_rows || bytes > self.config.result_bytes {
+                return Err(Error::TooLarge(format!(
+                    "the answer has more than {} rows or {} MiB; add a LIMIT, or group",
+                    self.config.result_rows,
+                    self.config.result_bytes >> 20
+                )));
+            }
+            self.metrics.rows_returned.inc_by(batch.num_rows() as u64);
+            if batch.num_rows() > 0 && send.send(Ok(Part::Rows(batch))).await.is_err() {
+                break;
+            }
+            if more {
+                break;
+            }
+        }
+        Ok(Part::End { more })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.tail.close();
+        if let Some(threads) = self.threads.take() {
+            // Waiting for them is not possible inside of another runtime.
+            threads.shutdown_background();
+        }
+    }
+}
+
+/// What the rows themselves take, without what a slice leaves out.
+fn sliced_bytes(batch: &RecordBatch) -> usize {
+    batch
+        .columns()
+        .iter()
+        .map(|column| {
+            let data = column.to_data();
+            data.get_slice_memory_size()
+                .unwrap_or_else(|_| column.get_array_memory_size())
+        })
+        .sum()
+}

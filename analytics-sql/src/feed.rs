@@ -1,0 +1,98 @@
+//! Fills the tail from `weir.verdicts`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Registry;
+use weir_bus::{Record, Start};
+use weir_records::{Judged, topic};
+
+use crate::engine::Engine;
+use crate::error::StartError;
+use crate::tail::Tail;
+
+/// How often the lag is shown.
+const SHOW: Duration = Duration::from_millis(500);
+
+/// Where the tail begins, for every partition: what the lake's writer has committed,
+/// else the earliest record.
+///
+/// # Errors
+/// The broker can't be reached, or has no such topic.
+pub(crate) async fn offsets(bus: &weir_bus::Config) -> Result<BTreeMap<i32, i64>, StartError> {
+    let committed = weir_bus::committed(bus, topic::GROUP_LAKE, topic::VERDICTS).await?;
+    let watermarks = weir_bus::watermarks(bus, topic::VERDICTS).await?;
+    Ok(watermarks
+        .into_iter()
+        .map(|(partition, (low, _))| {
+            (
+                partition,
+                committed.get(&partition).map_or(low, |&next| next.max(low)),
+            )
+        })
+        .collect())
+}
+
+/// Follows the topic on a thread of the bus, and makes the engine ready when the
+/// records that were there are read, or as many of them as the tail may hold.
+///
+/// # Errors
+/// The consumer can't be made.
+pub(crate) fn follow(
+    engine: &Engine,
+    bus: &weir_bus::Config,
+    from: BTreeMap<i32, i64>,
+    registry: &Registry,
+) -> Result<(), StartError> {
+    let tail = Arc::clone(engine.tail());
+    let metrics = Arc::clone(engine.metrics());
+    let stop = engine.stop().clone();
+    let follower = weir_bus::Tail {
+        config: bus.clone(),
+        name: "query",
+        topic: topic::VERDICTS,
+        start: Start::Offsets(from),
+    };
+    let handle = follower.spawn(registry, stop.clone(), move |records: Vec<Record>| {
+        let rows = records.iter().filter_map(|record| {
+            weir_records::judged(&record.payload)
+                .inspect_err(|_| metrics.tail_undecodable.inc())
+                .ok()
+        });
+        push(&tail, rows.collect());
+    })?;
+    let (engine_tail, metrics) = (Arc::clone(engine.tail()), Arc::clone(engine.metrics()));
+    let ready = engine.readiness();
+    tokio::spawn(async move {
+        let mut caught_up = false;
+        while !stop.is_cancelled() {
+            if caught_up {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep(SHOW) => {}
+                }
+            } else {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = handle.caught_up() => caught_up = true,
+                    () = tokio::time::sleep(SHOW) => caught_up = engine_tail.full(),
+                }
+                if caught_up {
+                    ready.set();
+                }
+            }
+            metrics.tail_lag.set(handle.lag());
+        }
+        engine_tail.close();
+    });
+    Ok(())
+}
+
+/// Puts rows into the tail.
+pub(crate) fn push(tail: &Tail, rows: Vec<Judged>) {
+    if let Err(error) = tail.push(rows) {
+        // Arrow's words are of columns, not of what is in them.
+        tracing::error!(%error, "verdicts could not be put into columns");
+    }
+}
