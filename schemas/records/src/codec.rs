@@ -266,7 +266,7 @@ fn time(microseconds: Option<i64>, field: &'static str) -> Result<Timestamp, Dec
 }
 
 /// The number of a value on the wire: its place in `all`, from 1.
-fn number<T: PartialEq>(all: &[T], value: T) -> i32 {
+fn number<T: Copy + PartialEq>(all: &[T], value: T) -> i32 {
     all.iter()
         .zip(1..)
         .find(|(one, _)| **one == value)
