@@ -104,8 +104,6 @@ impl Positions {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
     use bytes::Bytes;
     use jiff::Timestamp;
 

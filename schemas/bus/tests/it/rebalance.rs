@@ -52,6 +52,10 @@ async fn partitions_move_to_a_new_member_and_back_without_loss_or_repeat() {
     one.stop().await;
     second.assert_once_in_order();
 
+    assert_eq!(
+        kafka.committed(group, topic).await,
+        (0..4).map(|partition| (partition, 250)).collect(),
+    );
     let (first, second) = (first.0.lock(), second.0.lock());
     for partition in 0..4 {
         let taken =
@@ -64,10 +68,6 @@ async fn partitions_move_to_a_new_member_and_back_without_loss_or_repeat() {
             "no loss"
         );
     }
-    assert_eq!(
-        kafka.committed(group, topic).await,
-        (0..4).map(|partition| (partition, 250)).collect(),
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -108,7 +108,11 @@ impl Stage for Shared {
         tokio::time::sleep(Duration::from_millis(1)).await;
         let mut book = self.0.lock();
         book.calls += 1;
-        if book.broken || book.fail_every.is_some_and(|every| book.calls % every == 0) {
+        if book.broken
+            || book
+                .fail_every
+                .is_some_and(|every| book.calls.is_multiple_of(every))
+        {
             book.failures += 1;
             return Err("told to fail".into());
         }
