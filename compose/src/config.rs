@@ -280,8 +280,6 @@ pub(crate) fn embedded_security(password: SecretString) -> weir_bus::Security {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
     use super::*;
 
     fn from_file(text: &str) -> Result<Config> {

@@ -79,7 +79,8 @@ impl DataDir {
                 write_whole(&version_path, format!("{VERSION}\n").as_bytes(), 0o644)?;
             }
             Err(error) => {
-                return Err(error).with_context(|| format!("can't read {}", version_path.display()));
+                return Err(error)
+                    .with_context(|| format!("can't read {}", version_path.display()));
             }
         }
         let secrets = root.join("secrets");
@@ -162,8 +163,6 @@ fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
     use super::*;
 
     #[test]

@@ -10,7 +10,7 @@
 //! ingest  HTTP → weir.messages; weir.verdicts → whoever waits
 //! ```
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -217,7 +217,7 @@ pub(crate) fn lone(role: Role, source: &config::Source) -> Result<ExitCode> {
 }
 
 /// Where the lake is, unless the settings say otherwise.
-pub(crate) fn lake_url(config: &Config, data: PathBuf) -> String {
+pub(crate) fn lake_url(config: &Config, data: &Path) -> String {
     if config.lake.is_empty() {
         data.join("lake").display().to_string()
     } else {

@@ -128,8 +128,6 @@ fn csv_rows(from: impl Read + 'static, name: String) -> Result<Records> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
     use super::*;
 
     fn read(name: &str, bytes: &[u8], format: Option<Format>) -> Vec<Result<Fields>> {

@@ -180,7 +180,7 @@ async fn start(
     let auth = Auth::open(config.auth.clone(), &data.secrets(), accounts, &registry)?;
     let stop_seconds = config.stop_seconds;
     let parts = Parts {
-        lake: roles::lake_url(&config, data.path("")),
+        lake: roles::lake_url(&config, &config.data),
         producer: Producer::new(&bus, &registry)?,
         history: store,
         auth: auth.clone(),

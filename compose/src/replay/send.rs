@@ -108,10 +108,10 @@ async fn deliver(
                 let mut again = Vec::new();
                 let mut sent = sent.lock().map_err(poisoned)?;
                 let before = batch.len();
-                for (message, result) in batch.into_iter().zip(answer) {
+                for (at, (message, result)) in batch.into_iter().zip(answer).enumerate() {
                     match result.status.as_str() {
                         "accepted" => {
-                            if sent.accepted.len().is_multiple_of(before) || before == 1 {
+                            if at == 0 {
                                 probes.add(message.id.clone(), began);
                             }
                             sent.accepted.push(message.id);

@@ -20,6 +20,8 @@ const LONG_POLL: u64 = 10;
 const REQUESTS_AT_A_TIME: usize = 16;
 /// More would measure the probes.
 const PROBES_AT_A_TIME: usize = 32;
+/// Microseconds; what takes longer counts as this.
+const LONGEST_LATENCY: u64 = 600_000_000;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Sees one message to its verdict; an error only after the patience.
@@ -108,7 +110,8 @@ impl Probes {
 
     /// Microseconds from sending to the verdict in hand.
     pub(super) async fn finish(self) -> Result<Histogram<u64>> {
-        let mut latencies = Histogram::new(3).context("no histogram")?;
+        let mut latencies =
+            Histogram::new_with_bounds(1, LONGEST_LATENCY, 3).context("no histogram")?;
         let mut running = self.running.into_inner();
         while let Some(latency) = running.join_next().await {
             latencies.saturating_record(u64::try_from(latency??.as_micros()).unwrap_or(u64::MAX));

@@ -181,6 +181,9 @@ mod tests {
             let key = hashes.key("tenant", &n.to_string());
             map.lock(key).put(Grams(2));
             assert!(map.lock(key).get().is_some());
+            if n % 499 != 0 {
+                continue;
+            }
             let total: usize = map
                 .shards
                 .iter()

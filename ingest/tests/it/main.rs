@@ -1,5 +1,12 @@
 //! The real router, on the embedded broker, the embedded store and real credentials.
 
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used
+)]
+
 mod accept;
 mod batches;
 mod documents;

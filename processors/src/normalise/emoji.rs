@@ -8,9 +8,12 @@ use super::pieces::{self, Piece};
 /// `emoji TAB name` in every line; a name may be empty.
 const TABLE: &str = include_str!("../../../models/emoji.tsv");
 
+/// A sequence of characters and its name.
+type Named = (Vec<char>, &'static str);
+
 /// Sequences by their first character, longest first.
-static SEQUENCES: LazyLock<HashMap<char, Vec<(Vec<char>, &'static str)>>> = LazyLock::new(|| {
-    let mut sequences: HashMap<char, Vec<(Vec<char>, &str)>> = HashMap::new();
+static SEQUENCES: LazyLock<HashMap<char, Vec<Named>>> = LazyLock::new(|| {
+    let mut sequences: HashMap<char, Vec<Named>> = HashMap::new();
     for (emoji, name) in TABLE.lines().filter_map(|line| line.split_once('\t')) {
         let emoji: Vec<char> = emoji.chars().collect();
         if let Some(first) = emoji.first() {

@@ -15,7 +15,7 @@ async fn verdicts(texts: &[&str]) -> Vec<Verdict> {
         .collect()
 }
 
-fn words<'a>(text: &'a str, verdict: &Verdict) -> Vec<String> {
+fn words(text: &str, verdict: &Verdict) -> Vec<String> {
     let word = |start: u32, end: u32| {
         text.chars()
             .skip(start as usize)

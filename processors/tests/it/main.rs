@@ -1,6 +1,13 @@
 //! The processors on the real parts: the published model, the embedded broker, the
 //! embedded store, and the doors' own checks.
 
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used
+)]
+
 mod bench;
 mod door;
 mod judge;

@@ -1,5 +1,12 @@
 //! The model as the other parts see it: the published one, on the real runtime.
 
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used
+)]
+
 mod load;
 mod score;
 

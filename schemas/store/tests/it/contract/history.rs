@@ -19,6 +19,7 @@ contract!(
     the_same_id_in_two_tenants_is_two_messages,
     a_message_without_a_sender_is_in_no_senders_list,
     writers_of_one_partition_at_once_store_each_row_once,
+    a_writer_that_comes_late_does_not_move_the_fence_back,
     writers_of_many_partitions_at_once_lose_nothing,
 );
 
@@ -307,6 +308,33 @@ async fn writers_of_one_partition_at_once_store_each_row_once(backend: impl Back
     assert_eq!(stored.len(), written);
     let expected: Vec<String> = (0..=last).rev().map(|n| format!("m{n}")).collect();
     assert_eq!(stored, expected);
+}
+
+async fn a_writer_that_comes_late_does_not_move_the_fence_back(backend: impl Backend) {
+    let history = backend.open().history;
+    for partition in 0..20 {
+        let batch = |offsets: std::ops::Range<i64>| -> Vec<Judged> {
+            let of = |n| row(&format!("{partition}-{n}"), n).on_partition(partition);
+            offsets.map(of).collect()
+        };
+        // Both look at the fence before either has written.
+        let (newer, older) = (batch(100..110), batch(0..5));
+        let (newer, older) = tokio::join!(
+            history.write(partition, &newer),
+            history.write(partition, &older)
+        );
+        assert_eq!(newer.unwrap(), 10);
+        let older = older.unwrap();
+        assert_eq!(history.fence(partition).await.unwrap(), Some(109));
+        let stored = history
+            .source("acme", &format!("{partition}-0"))
+            .await
+            .unwrap();
+        assert_eq!(
+            (older, stored.is_some()),
+            if older == 0 { (0, false) } else { (5, true) }
+        );
+    }
 }
 
 async fn writers_of_many_partitions_at_once_lose_nothing(backend: impl Backend) {
