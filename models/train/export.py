@@ -77,13 +77,14 @@ def level(gold, score, precision):
 
 
 def thresholds(rows, attributes):
-    """{attribute: {flag, hold, block}}: best F1, precision 0.9, precision 0.97 on the dev rows; rising, or null."""
+    """{attribute: {flag, hold, block}}: best F1 with precision 0.5 or more, precision 0.9, precision 0.97; rising, or null."""
     out = {}
     for n, name in enumerate(data.ATTRIBUTES):
         at = [i for i, r in enumerate(rows) if r.labels[name] is not None]
         gold, score = np.array([rows[i].labels[name] for i in at]), attributes[at, n]
         precision, recall, cut = precision_recall_curve(gold, score)
         best = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+        best[precision < 0.5] = 0
         flag = round(float(cut[best[:-1].argmax()]), 3)
         hold, block = level(gold, score, 0.9), level(gold, score, 0.97)
         hold = None if hold is None else max(hold, min(0.99, round(flag + 0.05, 3)))

@@ -123,7 +123,7 @@ def dev_scores(net, items, bf16):
 
 def worker(rank, o, net, plan, items, dev_items, started, seen):
     """One process: takes every o.workers-th batch and updates the shared weights without locks."""
-    os.setsid()  # Linux shares processors out by session first
+    os.setsid()  # a session each: Linux (autogroup) shares processors out between sessions first
     torch.set_num_threads(1)
     torch.manual_seed(o.seed + rank)
     net.train()
