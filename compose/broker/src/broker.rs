@@ -124,6 +124,11 @@ impl Broker {
         self.address
     }
 
+    #[cfg(test)]
+    pub(crate) fn log_for_tests(&self) -> &Log {
+        &self.shared.log
+    }
+
     /// Stops: no new requests, answers to those that were read, everything on disk, and checkpoints so
     /// that the next start is quick.
     pub async fn shutdown(self) {

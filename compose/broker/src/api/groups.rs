@@ -293,7 +293,7 @@ pub(crate) fn subscribed(shared: &Shared, group: &str, topic: &str) -> bool {
     }
     group.members.values().any(|member| {
         let metadata = member.metadata(&group.protocol);
-        topics_of(&metadata).is_none_or(|topics| topics.iter().any(|one| *one == topic.as_bytes()))
+        topics_of(&metadata).is_none_or(|topics| topics.contains(&topic.as_bytes()))
     })
 }
 

@@ -96,7 +96,7 @@ pub(crate) async fn answer(
         ApiKey::Metadata => reply!(discovery::metadata(shared, peer, &decode!(), version)),
         ApiKey::FindCoordinator => reply!(discovery::find_coordinator(peer, &decode!(), version)),
         ApiKey::InitProducerId => reply!(discovery::init_producer_id(shared, &decode!()).await),
-        ApiKey::ListOffsets => reply!(positions::list_offsets(shared, decode!()).await),
+        ApiKey::ListOffsets => reply!(positions::list_offsets(shared, decode!(), version).await),
         ApiKey::DeleteRecords => reply!(positions::delete_records(shared, decode!()).await),
         ApiKey::CreateTopics => reply!(admin::create_topics(shared, decode!()).await),
         ApiKey::DeleteTopics => reply!(admin::delete_topics(shared, decode!(), version).await),

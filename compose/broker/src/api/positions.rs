@@ -24,12 +24,13 @@ const NEWEST: i64 = -3;
 pub(crate) async fn list_offsets(
     shared: &Arc<Shared>,
     request: ListOffsetsRequest,
+    version: i16,
 ) -> ListOffsetsResponse {
     let work = move |shared: &Shared| {
         let topics = request.topics.into_iter().map(|topic| {
             let partitions = topic.partitions.iter().map(|wanted| {
                 let index = wanted.partition_index;
-                position(shared, &topic.name, index, wanted.timestamp)
+                position(shared, &topic.name, index, wanted.timestamp, version)
                     .unwrap_or_else(|error| {
                         ListOffsetsPartitionResponse::default()
                             .with_error_code(error.code())
@@ -54,6 +55,7 @@ fn position(
     topic: &str,
     index: i32,
     timestamp: i64,
+    version: i16,
 ) -> Result<ListOffsetsPartitionResponse, ResponseError> {
     let partition = shared.log.partition(topic, index)?;
     let found = match timestamp {
@@ -67,7 +69,8 @@ fn position(
     Ok(ListOffsetsPartitionResponse::default()
         .with_offset(offset)
         .with_timestamp(timestamp)
-        .with_leader_epoch(if offset < 0 { -1 } else { 0 }))
+        // Older versions have no place for it.
+        .with_leader_epoch(if offset < 0 || version < 4 { -1 } else { 0 }))
 }
 
 /// Removes the records before an offset.

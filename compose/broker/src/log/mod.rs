@@ -272,7 +272,9 @@ impl Log {
         if dry_run {
             return Ok((description.id, count));
         }
-        let made = self.make(name, &description, settings).map_err(storage)?;
+        let made = self
+            .make(name, &description, settings)
+            .map_err(|error| storage(&error))?;
         self.topics.write().insert(Arc::clone(&made.name), made);
         Ok((description.id, count))
     }
@@ -339,7 +341,7 @@ impl Log {
         let grave = self.folder.join(format!("{DELETED}{}", topic.id));
         fs::rename(&topic.folder, &grave)
             .and_then(|()| state_file::sync_folder(&self.folder))
-            .map_err(storage)?;
+            .map_err(|error| storage(&error))?;
         self.topics.write().remove(name);
         topic.close();
         let count = topic.partitions.read().len();
@@ -348,7 +350,7 @@ impl Log {
             .sub(i64::try_from(count).unwrap_or_default());
         // The label goes with the topic; without it there is nothing to remove.
         let _ = self.metrics.log_bytes.remove_label_values(&[name]);
-        fs::remove_dir_all(&grave).map_err(storage)
+        fs::remove_dir_all(&grave).map_err(|error| storage(&error))
     }
 
     /// Raises the number of a topic's partitions to `count`.
@@ -372,12 +374,15 @@ impl Log {
             return Ok(());
         }
         let indices: Vec<i32> = (before..count).collect();
-        let opened = self.open_partitions(&topic, &indices).map_err(storage)?;
+        let opened = self
+            .open_partitions(&topic, &indices)
+            .map_err(|error| storage(&error))?;
         let description = Description {
             partitions: count,
             ..topic.description()
         };
-        state_file::write(&topic.folder.join(DESCRIPTION), &description).map_err(storage)?;
+        state_file::write(&topic.folder.join(DESCRIPTION), &description)
+            .map_err(|error| storage(&error))?;
         topic.partitions.write().extend(opened);
         Ok(())
     }
@@ -403,7 +408,8 @@ impl Log {
         if dry_run {
             return Ok(());
         }
-        state_file::write(&topic.folder.join(DESCRIPTION), &description).map_err(storage)?;
+        state_file::write(&topic.folder.join(DESCRIPTION), &description)
+            .map_err(|error| storage(&error))?;
         *topic.overrides.write() = description.settings;
         *topic.settings.write() = settings;
         Ok(())
@@ -433,7 +439,7 @@ impl Log {
     }
 }
 
-fn storage(error: io::Error) -> Refusal {
+fn storage(error: &io::Error) -> Refusal {
     tracing::error!(%error, "can't change the folder of topics");
     (ResponseError::KafkaStorageError, error.to_string())
 }

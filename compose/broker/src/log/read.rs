@@ -89,7 +89,9 @@ impl Partition {
         let left = usize::try_from(place.segment.size().saturating_sub(place.position))
             .unwrap_or(usize::MAX);
         let begin = out.len();
-        append(&place.file, place.position, most.min(left), out)?;
+        // Even the smallest fetch must see how large the first batch is.
+        let least = if whole_first { super::batch::HEADER } else { 0 };
+        append(&place.file, place.position, most.max(least).min(left), out)?;
         let (mut end, mut next) = (begin, place.base);
         loop {
             let rest = out.get(end..).unwrap_or_default();

@@ -45,3 +45,7 @@ pub(crate) struct Peer {
     /// Told when a partition that a waiting fetch looks at has changed.
     pub(crate) changed: Arc<Notify>,
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

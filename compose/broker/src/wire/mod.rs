@@ -172,4 +172,7 @@ pub(crate) struct EncodeError;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
+pub(crate) mod samples;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

@@ -17,29 +17,29 @@ use kafka_protocol::protocol::{
 
 use crate::server::PATIENCE;
 
-pub struct Raw(TcpStream);
+pub(crate) struct Raw(TcpStream);
 
-pub fn text(value: &str) -> StrBytes {
+pub(crate) fn text(value: &str) -> StrBytes {
     StrBytes::from_string(value.to_owned())
 }
 
-pub fn topic(name: &str) -> TopicName {
+pub(crate) fn topic(name: &str) -> TopicName {
     TopicName(text(name))
 }
 
 impl Raw {
-    pub fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self(stream)
     }
 
-    pub fn send_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).unwrap();
     }
 
-    pub fn send<R: Request>(&mut self, request: &R, version: i16) {
+    pub(crate) fn send<R: Request>(&mut self, request: &R, version: i16) {
         let mut frame = BytesMut::new();
         frame.put_u32(0);
         RequestHeader::default()
@@ -56,7 +56,7 @@ impl Raw {
     }
 
     /// The next frame, without its length.
-    pub fn receive_bytes(&mut self) -> io::Result<Bytes> {
+    pub(crate) fn receive_bytes(&mut self) -> io::Result<Bytes> {
         let mut length = [0; 4];
         self.0.read_exact(&mut length)?;
         let mut frame = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap()];
@@ -64,7 +64,7 @@ impl Raw {
         Ok(Bytes::from(frame))
     }
 
-    pub fn receive<R: Request>(&mut self, version: i16) -> R::Response {
+    pub(crate) fn receive<R: Request>(&mut self, version: i16) -> R::Response {
         let mut frame = self.receive_bytes().unwrap();
         let header =
             ResponseHeader::decode(&mut frame, R::Response::header_version(version)).unwrap();
@@ -74,13 +74,13 @@ impl Raw {
         response
     }
 
-    pub fn call<R: Request>(&mut self, request: &R, version: i16) -> R::Response {
+    pub(crate) fn call<R: Request>(&mut self, request: &R, version: i16) -> R::Response {
         self.send(request, version);
         self.receive::<R>(version)
     }
 
     /// Whether the other side has closed the connection.
-    pub fn closed(&mut self) -> bool {
+    pub(crate) fn closed(&mut self) -> bool {
         let mut byte = [0];
         match self.0.read(&mut byte) {
             Ok(read) => read == 0,
@@ -88,7 +88,7 @@ impl Raw {
         }
     }
 
-    pub fn producer_id(&mut self) -> i64 {
+    pub(crate) fn producer_id(&mut self) -> i64 {
         self.call(
             &InitProducerIdRequest::default().with_transactional_id(None),
             1,
@@ -98,7 +98,7 @@ impl Raw {
     }
 
     /// Produces one batch; answers error code and base offset.
-    pub fn produce(&mut self, name: &str, partition: i32, batch: Bytes) -> (i16, i64) {
+    pub(crate) fn produce(&mut self, name: &str, partition: i32, batch: Bytes) -> (i16, i64) {
         let data = PartitionProduceData::default()
             .with_index(partition)
             .with_records(Some(batch));
@@ -116,7 +116,7 @@ impl Raw {
     }
 
     /// Fetches from one partition; answers error code and records.
-    pub fn fetch(
+    pub(crate) fn fetch(
         &mut self,
         name: &str,
         partition: i32,
@@ -134,7 +134,7 @@ impl Raw {
     }
 
     /// The offset and time stamp that a time stands for; negative ones have special meanings.
-    pub fn list_offset(&mut self, name: &str, partition: i32, timestamp: i64) -> (i64, i64) {
+    pub(crate) fn list_offset(&mut self, name: &str, partition: i32, timestamp: i64) -> (i64, i64) {
         let wanted = ListOffsetsPartition::default()
             .with_partition_index(partition)
             .with_timestamp(timestamp);
@@ -151,7 +151,7 @@ impl Raw {
     }
 }
 
-pub fn fetch_request(
+pub(crate) fn fetch_request(
     name: &str,
     partition: i32,
     offset: i64,
@@ -184,7 +184,7 @@ fn put_varint(out: &mut Vec<u8>, value: i64) {
 }
 
 /// An uncompressed batch. `producer` is id, epoch and first sequence number; -1 for none.
-pub fn batch(values: &[&[u8]], producer: (i64, i16, i32), timestamp: i64) -> Bytes {
+pub(crate) fn batch(values: &[&[u8]], producer: (i64, i16, i32), timestamp: i64) -> Bytes {
     let mut records = Vec::new();
     for (index, value) in values.iter().enumerate() {
         let mut record = vec![0];
@@ -218,4 +218,4 @@ pub fn batch(values: &[&[u8]], producer: (i64, i16, i32), timestamp: i64) -> Byt
     batch.freeze()
 }
 
-pub const NO_PRODUCER: (i64, i16, i32) = (-1, -1, -1);
+pub(crate) const NO_PRODUCER: (i64, i16, i32) = (-1, -1, -1);

@@ -18,21 +18,21 @@ use tokio::runtime::Runtime;
 use weir_broker::{Broker, Config};
 
 /// Long enough that only something that never comes runs into it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct Server {
-    pub brokers: String,
-    pub runtime: Runtime,
+pub(crate) struct Server {
+    pub(crate) brokers: String,
+    pub(crate) runtime: Runtime,
     broker: Option<Broker>,
     folder: Option<TempDir>,
     registry: Registry,
 }
 
-pub fn any_port() -> SocketAddr {
+pub(crate) fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
-pub fn name(stem: &str) -> String {
+pub(crate) fn name(stem: &str) -> String {
     format!("{stem}-{}", uuid::Uuid::new_v4().simple())
 }
 
@@ -46,7 +46,7 @@ fn runtime() -> Runtime {
 
 impl Server {
     /// The broker that `WEIR_TEST_BROKERS` names, or an embedded one.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         match std::env::var("WEIR_TEST_BROKERS") {
             Ok(brokers) if !brokers.is_empty() => Self {
                 brokers,
@@ -60,7 +60,7 @@ impl Server {
     }
 
     /// An embedded broker on a folder of its own.
-    pub fn embedded(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) fn embedded(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut server = Self::on(folder.path(), change);
         server.folder = Some(folder);
@@ -68,7 +68,7 @@ impl Server {
     }
 
     /// An embedded broker on a given folder.
-    pub fn on(folder: &Path, change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) fn on(folder: &Path, change: impl FnOnce(&mut Config)) -> Self {
         let runtime = runtime();
         let registry = Registry::new();
         let mut config = Config::new(any_port(), folder);
@@ -83,7 +83,7 @@ impl Server {
         }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.brokers.parse().unwrap_or_else(|_| {
             use std::net::ToSocketAddrs as _;
             self.brokers.to_socket_addrs().unwrap().next().unwrap()
@@ -91,42 +91,39 @@ impl Server {
     }
 
     /// Stops gracefully, and keeps the folder where it is this server's own.
-    pub fn stop(mut self) -> Option<TempDir> {
+    pub(crate) fn stop(mut self) -> Option<TempDir> {
         self.runtime
             .block_on(self.broker.take().unwrap().shutdown());
         self.folder.take()
     }
 
     /// The value of a metric, its labels summed up.
-    pub fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let families = self.registry.gather();
         let family = families
             .iter()
             .find(|family| family.name() == name)
             .unwrap();
+        // A metric is one of the two; the other says zero.
         let value = |metric: &prometheus::proto::Metric| {
-            if metric.get_counter().is_some() {
-                metric.get_counter().value()
-            } else {
-                metric.get_gauge().value()
-            }
+            metric.get_counter().get_value() + metric.get_gauge().get_value()
         };
         family.get_metric().iter().map(value).sum()
     }
 
-    pub fn client(&self) -> ClientConfig {
+    pub(crate) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers);
         config.set("broker.address.family", "v4");
         config
     }
 
-    pub fn admin(&self) -> AdminClient<DefaultClientContext> {
+    pub(crate) fn admin(&self) -> AdminClient<DefaultClientContext> {
         self.client().create().unwrap()
     }
 
     /// Makes a topic, and waits until it can be used.
-    pub fn topic(&self, stem: &str, partitions: i32, settings: &[(&str, &str)]) -> String {
+    pub(crate) fn topic(&self, stem: &str, partitions: i32, settings: &[(&str, &str)]) -> String {
         let name = name(stem);
         let mut topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
         for (key, value) in settings {
@@ -142,7 +139,7 @@ impl Server {
     }
 
     /// Kafka makes topics in the background.
-    pub fn wait_for_topic(&self, name: &str, partitions: i32) {
+    pub(crate) fn wait_for_topic(&self, name: &str, partitions: i32) {
         let consumer: BaseConsumer = self.client().create().unwrap();
         until(&format!("topic {name}"), || {
             let metadata = consumer.fetch_metadata(Some(name), PATIENCE).unwrap();
@@ -157,7 +154,7 @@ impl Server {
     }
 
     /// An idempotent producer.
-    pub fn producer(&self, settings: &[(&str, &str)]) -> FutureProducer {
+    pub(crate) fn producer(&self, settings: &[(&str, &str)]) -> FutureProducer {
         let mut config = self.client();
         config
             .set("enable.idempotence", "true")
@@ -169,7 +166,7 @@ impl Server {
     }
 
     /// Sends one record; answers its offset.
-    pub fn send(
+    pub(crate) fn send(
         &self,
         producer: &FutureProducer,
         topic: &str,
@@ -179,7 +176,7 @@ impl Server {
         self.try_send(producer, topic, partition, payload).unwrap()
     }
 
-    pub fn try_send(
+    pub(crate) fn try_send(
         &self,
         producer: &FutureProducer,
         topic: &str,
@@ -194,7 +191,7 @@ impl Server {
             .map_err(|(error, _)| error.rdkafka_error_code().unwrap())
     }
 
-    pub fn consumer(&self, group: &str, settings: &[(&str, &str)]) -> BaseConsumer {
+    pub(crate) fn consumer(&self, group: &str, settings: &[(&str, &str)]) -> BaseConsumer {
         let mut config = self.client();
         config
             .set("group.id", group)
@@ -211,7 +208,7 @@ impl Server {
     }
 
     /// Reads `count` records of one partition, from an offset on.
-    pub fn read(
+    pub(crate) fn read(
         &self,
         topic: &str,
         partition: i32,
@@ -225,7 +222,7 @@ impl Server {
         take(&consumer, count)
     }
 
-    pub fn payloads(&self, topic: &str, partition: i32, count: usize) -> Vec<Vec<u8>> {
+    pub(crate) fn payloads(&self, topic: &str, partition: i32, count: usize) -> Vec<Vec<u8>> {
         let messages = self.read(topic, partition, Offset::Beginning, count);
         messages
             .iter()
@@ -233,7 +230,7 @@ impl Server {
             .collect()
     }
 
-    pub fn watermarks(&self, topic: &str, partition: i32) -> (i64, i64) {
+    pub(crate) fn watermarks(&self, topic: &str, partition: i32) -> (i64, i64) {
         let consumer: BaseConsumer = self.client().create().unwrap();
         consumer
             .fetch_watermarks(topic, partition, PATIENCE)
@@ -249,14 +246,14 @@ impl Drop for Server {
     }
 }
 
-pub fn options() -> AdminOptions {
+pub(crate) fn options() -> AdminOptions {
     AdminOptions::new()
         .request_timeout(Some(PATIENCE))
         .operation_timeout(Some(PATIENCE))
 }
 
 /// Polls until `count` records have come.
-pub fn take(consumer: &BaseConsumer, count: usize) -> Vec<OwnedMessage> {
+pub(crate) fn take(consumer: &BaseConsumer, count: usize) -> Vec<OwnedMessage> {
     let mut messages = Vec::with_capacity(count);
     let begin = Instant::now();
     while messages.len() < count {
@@ -275,7 +272,7 @@ pub fn take(consumer: &BaseConsumer, count: usize) -> Vec<OwnedMessage> {
 }
 
 /// Waits until something is so.
-pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !so() {
         assert!(begin.elapsed() < PATIENCE, "waited in vain: {what}");

@@ -37,24 +37,23 @@ fn setting(server: &Server, topic: &str, key: &str) -> (String, bool) {
 #[test]
 fn what_can_not_be_a_topic_is_refused() {
     let server = Server::start();
-    let fixed = TopicReplication::Fixed(1);
     let existing = server.topic("existing", 1, &[]);
     let fresh = name("fresh");
     for (topic, error) in [
         (
-            NewTopic::new(&existing, 1, fixed),
+            NewTopic::new(&existing, 1, TopicReplication::Fixed(1)),
             RDKafkaErrorCode::TopicAlreadyExists,
         ),
         (
-            NewTopic::new("../escape", 1, fixed),
+            NewTopic::new("../escape", 1, TopicReplication::Fixed(1)),
             RDKafkaErrorCode::InvalidTopic,
         ),
         (
-            NewTopic::new("..", 1, fixed),
+            NewTopic::new("..", 1, TopicReplication::Fixed(1)),
             RDKafkaErrorCode::InvalidTopic,
         ),
         (
-            NewTopic::new("with space", 1, fixed),
+            NewTopic::new("with space", 1, TopicReplication::Fixed(1)),
             RDKafkaErrorCode::InvalidTopic,
         ),
         (
@@ -62,22 +61,28 @@ fn what_can_not_be_a_topic_is_refused() {
             RDKafkaErrorCode::InvalidReplicationFactor,
         ),
         (
-            NewTopic::new(&fresh, 1, fixed).set("retention.ms", "soon"),
+            NewTopic::new(&fresh, 1, TopicReplication::Fixed(1)).set("retention.ms", "soon"),
             RDKafkaErrorCode::InvalidConfig,
         ),
         (
-            NewTopic::new(&fresh, 1, fixed).set("no.such.setting", "1"),
+            NewTopic::new(&fresh, 1, TopicReplication::Fixed(1)).set("no.such.setting", "1"),
             RDKafkaErrorCode::InvalidConfig,
         ),
     ] {
         assert_eq!(create(&server, &topic), Err(error), "{}", topic.name);
     }
     let checked = server.runtime.block_on(server.admin().create_topics(
-        [&NewTopic::new(&fresh, 1, fixed)],
+        [&NewTopic::new(&fresh, 1, TopicReplication::Fixed(1))],
         &options().validate_only(true),
     ));
     checked.unwrap()[0].as_ref().unwrap();
-    assert_eq!(create(&server, &NewTopic::new(&fresh, 1, fixed)), Ok(()));
+    assert_eq!(
+        create(
+            &server,
+            &NewTopic::new(&fresh, 1, TopicReplication::Fixed(1))
+        ),
+        Ok(())
+    );
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn a_megabyte_passes_and_more_is_refused_without_harm() {
     let server = Server::start();
     let topic = server.topic("large", 1, &[]);
     let producer = server.producer(&[("message.max.bytes", "5000000")]);
-    assert_eq!(server.send(&producer, &topic, 0, &vec![1; 1 << 20]), 0);
+    assert_eq!(server.send(&producer, &topic, 0, &vec![1; 1_048_500]), 0);
     let refused = server.try_send(&producer, &topic, 0, &vec![2; 1_100_000]);
     assert_eq!(refused, Err(RDKafkaErrorCode::MessageSizeTooLarge));
     let fresh = server.producer(&[]);

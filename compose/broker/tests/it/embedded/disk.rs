@@ -35,7 +35,11 @@ fn a_full_disk_refuses_and_recovers() {
         return;
     };
     let server = Server::on(folder.path(), |_| {});
-    let topic = server.topic("full", 1, &[("segment.bytes", "1000000")]);
+    let topic = server.topic(
+        "full",
+        1,
+        &[("segment.bytes", "1000000"), ("retention.ms", "-1")],
+    );
     let filler = folder.path().join("filler");
     std::fs::write(&filler, vec![0; 4 << 20]).unwrap();
     let mut raw = Raw::connect(server.address());

@@ -57,7 +57,7 @@ fn records_settings_offsets_and_ids_outlive_a_restart() {
 fn a_retry_is_recognised_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::on(folder.path(), |_| {});
-    let topic = server.topic("retry", 1, &[]);
+    let topic = server.topic("retry", 1, &[("retention.ms", "-1")]);
     let mut raw = Raw::connect(server.address());
     let id = raw.producer_id();
     for sequence in 0..3 {
@@ -112,7 +112,7 @@ fn a_torn_tail_is_cut_on_start() {
 fn a_flipped_byte_is_an_error_and_not_a_wrong_record() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::on(folder.path(), |_| {});
-    let topic = server.topic("flipped", 1, &[]);
+    let topic = server.topic("flipped", 1, &[("retention.ms", "-1")]);
     let mut raw = Raw::connect(server.address());
     let sent = batch(&[b"some payload"], NO_PRODUCER, 0);
     for offset in 0..5 {
