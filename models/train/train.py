@@ -8,7 +8,6 @@ on a busy machine still ends well. A checkpoint is written every few minutes. Wr
 """
 import argparse
 import json
-import os
 import pathlib
 import random
 import resource
@@ -123,7 +122,6 @@ def dev_scores(net, items, bf16):
 
 def worker(rank, o, net, plan, items, dev_items, started, seen):
     """One process: takes every o.workers-th batch and updates the shared weights without locks."""
-    os.setsid()  # a session each: Linux (autogroup) shares processors out between sessions first
     torch.set_num_threads(1)
     torch.manual_seed(o.seed + rank)
     net.train()
