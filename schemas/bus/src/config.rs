@@ -43,7 +43,8 @@ pub struct Config {
     pub queue_messages: usize,
     /// Bytes of keys and payloads that may wait for an acknowledgement. 64 MiB by default.
     pub queue_bytes: usize,
-    /// How long a record may wait for its acknowledgement. 30 s by default.
+    /// How long a record may wait for its acknowledgement. 30 s by default; in a file, a
+    /// number of seconds.
     #[serde(deserialize_with = "seconds")]
     pub delivery_timeout: Duration,
     /// Librdkafka settings that go before ours, such as TLS.
@@ -157,6 +158,8 @@ impl Config {
             ("max.partition.fetch.bytes", "1048576"),
             ("queued.max.messages.kbytes", "8192"),
             ("check.crcs", "true"),
+            // New partitions, and a topic that was not there, are noticed within this.
+            ("topic.metadata.refresh.interval.ms", "30000"),
             // A killed member holds up its group until this has passed.
             ("session.timeout.ms", "10000"),
             ("heartbeat.interval.ms", "1000"),

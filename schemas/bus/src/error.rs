@@ -102,6 +102,19 @@ pub(crate) fn name(code: Code) -> String {
     format!("{code:?}")
 }
 
+/// Whether a consumer's error stays until someone makes a topic or gives a right.
+pub(crate) fn needs_operator(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::UnknownTopic
+                | Code::UnknownTopicOrPartition
+                | Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+        )
+    )
+}
+
 /// Why a record was not queued. Nothing of the call was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -105,6 +105,7 @@ impl Tail {
             ends: BTreeMap::new(),
             next_measure: Instant::now(),
             next_look: Instant::now() + LOOK_FOR_PARTITIONS,
+            missed: false,
         };
         let thread = std::thread::Builder::new()
             .name(run.tail.name.to_owned())
@@ -159,6 +160,8 @@ struct Run<F> {
     ends: BTreeMap<i32, i64>,
     next_measure: Instant,
     next_look: Instant,
+    /// It was said that the topic does not exist.
+    missed: bool,
 }
 
 impl<F: FnMut(Vec<Record>)> Run<F> {
@@ -198,7 +201,11 @@ impl<F: FnMut(Vec<Record>)> Run<F> {
         let topic = self.tail.topic;
         let partitions = self.partitions()?;
         if partitions.is_empty() {
-            return Err(KafkaError::NoMessageReceived);
+            if !std::mem::replace(&mut self.missed, true) {
+                let tail = self.tail.name;
+                tracing::warn!(tail, topic, "the topic does not exist; trying on");
+            }
+            return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic));
         }
         let ends = bounds(&self.consumer, topic, &partitions, Offset::End, ASK)?;
         let firsts = bounds(&self.consumer, topic, &partitions, Offset::Beginning, ASK)?;

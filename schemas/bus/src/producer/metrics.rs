@@ -1,6 +1,6 @@
 //! The producer's metrics.
 
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use crate::error::Error;
 
@@ -14,7 +14,7 @@ pub(super) struct Metrics {
     pub(super) produced: IntCounter,
     pub(super) failed: IntCounterVec,
     pub(super) refused: IntCounter,
-    pub(super) waiting: Gauge,
+    pub(super) waiting: IntGauge,
     pub(super) ack_seconds: Histogram,
     pub(super) replaced: IntCounter,
 }
@@ -37,7 +37,7 @@ impl Metrics {
                 "weir_producer_full_total",
                 "Calls refused at once because the producer's queue was full.",
             )?,
-            waiting: Gauge::new(
+            waiting: IntGauge::new(
                 "weir_producer_waiting_records",
                 "Records that wait for Kafka's acknowledgement.",
             )?,

@@ -87,7 +87,8 @@ impl Producer {
             shared.metrics.refused.inc();
             return Err(Refused::Full);
         }
-        shared.metrics.waiting.add(records.len() as f64);
+        let count = i64::try_from(records.len()).unwrap_or(i64::MAX);
+        shared.metrics.waiting.add(count);
         let (batch, delivery) = Batch::new(records.len(), shared.metrics.clone());
         self.replace_if_fatal();
         let native = shared.native.read();

@@ -19,7 +19,7 @@ use super::retry::Failing;
 use super::runtime::Runtime;
 use crate::admin::bounds;
 use crate::client::Linked as _;
-use crate::error::{BoxError, Error, name};
+use crate::error::{BoxError, Error, name, needs_operator};
 use crate::position::Positions;
 use crate::record::Record;
 use crate::stage::{Outcome, Stage};
@@ -119,8 +119,13 @@ impl<S: Stage> Run<S> {
                 Err(Error::kafka("consuming", &error))
             }
             Some(Err(error)) => {
-                // Repaired by librdkafka; outages are logged by the link.
-                tracing::debug!(group = self.worker.group, %error, "a poll brought an error");
+                let (group, topic) = (self.worker.group, self.worker.topic);
+                if needs_operator(&error) {
+                    tracing::warn!(group, topic, %error, "the topic can't be read; trying on");
+                } else {
+                    // Repaired by librdkafka; outages are logged by the link.
+                    tracing::debug!(group, %error, "a poll brought an error");
+                }
                 Ok(false)
             }
         }

@@ -122,3 +122,39 @@ async fn a_worker_stops_while_its_broker_is_gone() {
     kafka.stop().await;
     soon("the stop", worker.stop()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_of_a_topic_that_does_not_exist_wait_for_it() {
+    let kafka = Kafka::start().await;
+    let topic = unique("later");
+    let config = Config {
+        properties: [("topic.metadata.refresh.interval.ms", "500")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        ..kafka.config()
+    };
+    let producer = producer(&config);
+    let stage = Shared::default();
+    let worker = Running::start(&config, unique("group"), topic, &stage, &producer);
+    let tail = Tail {
+        config: config.clone(),
+        name: unique("tail"),
+        topic,
+        start: Start::Earliest,
+    };
+    let followed = std::sync::Arc::new(parking_lot::Mutex::new(0));
+    let count = std::sync::Arc::clone(&followed);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let _tail = tail
+        .spawn(&prometheus::Registry::new(), stop.clone(), move |records| {
+            *count.lock() += records.len()
+        })
+        .unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    kafka.make(topic, 2, &[]).await;
+    fill(&producer, topic, 1, 0..10).await;
+    until("the records", async || stage.count() == 10).await;
+    until("the tail", async || *followed.lock() == 10).await;
+    worker.stop().await;
+    stop.cancel();
+}

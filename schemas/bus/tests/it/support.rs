@@ -129,6 +129,11 @@ impl Kafka {
 
     pub async fn topic_with(&self, partitions: i32, settings: &[(&str, &str)]) -> &'static str {
         let topic = unique("test");
+        self.make(topic, partitions, settings).await;
+        topic
+    }
+
+    pub async fn make(&self, topic: &'static str, partitions: i32, settings: &[(&str, &str)]) {
         let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
         for (name, value) in settings {
             new = new.set(name, value);
@@ -147,7 +152,6 @@ impl Kafka {
                 .is_ok_and(|found| found.len() == partitions as usize)
         })
         .await;
-        topic
     }
 
     pub async fn watermarks(&self, topic: &str) -> BTreeMap<i32, (i64, i64)> {
