@@ -172,7 +172,13 @@ impl Source {
             }
             figment = figment.merge(Toml::file_exact(file));
         }
-        let own = ["WEIR_CONFIG", "WEIR_LOG", "WEIR_KEY", "WEIR_URL"];
+        let own = [
+            "WEIR_CONFIG",
+            "WEIR_LOG",
+            "WEIR_KEY",
+            "WEIR_URL",
+            "WEIR_ONNXRUNTIME",
+        ];
         let env = Env::prefixed("WEIR_").filter(move |name| {
             !own.iter().any(|known| {
                 known

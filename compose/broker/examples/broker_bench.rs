@@ -1,6 +1,6 @@
 //! One run of the broker's benchmark, with rdkafka as the client, on loopback:
 //!
-//! `cargo run --release -p weir-broker --example bench -- [--records N] [--gigabytes N] [--brokers HOST:PORT] [--data DIR]`
+//! `cargo run --release -p weir-broker --example broker_bench -- [--records N] [--gigabytes N] [--brokers HOST:PORT] [--data DIR]`
 //!
 //! The broker is a process of its own (this program, started again), so that its memory and processor
 //! time are its own. With `--brokers` another broker is measured instead, without those. Records have

@@ -1,7 +1,7 @@
 //! Measures what an authentication costs: a key and a token seen before, a key looked
 //! up anew, a wrong key, and a login.
 //!
-//! `cargo run --release -p weir-auth --example bench`
+//! `cargo run --release -p weir-auth --example auth_bench`
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 

@@ -1,7 +1,7 @@
 //! Measures the embedded store: rows written a second, what a page and an existence
 //! check cost with that many rows stored, memory, and the time to open again.
 //!
-//! `cargo run --release -p weir-store --example bench -- [ROWS] [ROWS_IN_A_WRITE]`
+//! `cargo run --release -p weir-store --example store_bench -- [ROWS] [ROWS_IN_A_WRITE]`
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 

@@ -1,7 +1,7 @@
 //! Texts per CPU-second of the model, without anything around it.
 //!
 //! ```text
-//! cargo run --release -p weir-inference --example bench -- \
+//! cargo run --release -p weir-inference --example inference_bench -- \
 //!     --model models/weir-small-1 --runtime libonnxruntime.so --texts train.tsv \
 //!     [--count 5000] [--sessions 1] [--together 256] [--tokens 512] [--rounds 3]
 //! ```
