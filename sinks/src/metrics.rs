@@ -65,6 +65,15 @@ impl LakeMetrics {
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
+        let failures = counters(
+            registry,
+            "weir_lake_failures_total",
+            "Attempts that failed and are made again: flush or upkeep.",
+            "attempt",
+        )?;
+        for attempt in ["flush", "upkeep"] {
+            failures.with_label_values(&[attempt]);
+        }
         Ok(Self {
             commits: count("weir_lake_commits_total", "Commits of rows to the lake.")?,
             conflicts: count(
@@ -91,12 +100,7 @@ impl LakeMetrics {
                 "Verdicts given up as dead letters, by reason.",
                 "reason",
             )?,
-            failures: counters(
-                registry,
-                "weir_lake_failures_total",
-                "Attempts that failed and are made again, by what was attempted.",
-                "attempt",
-            )?,
+            failures,
             buffered: gauge(
                 "weir_lake_buffered_rows",
                 "Rows waiting for the next commit.",

@@ -25,6 +25,8 @@ use super::{Config, Error, store};
 
 /// Clean-up is looked at this often at least, however long files are kept.
 const CLEANUP_AT_MOST: Duration = Duration::from_mins(30);
+/// The wait after a job that failed.
+const AFTER_FAILURE: Duration = Duration::from_mins(1);
 
 /// What a job brought.
 pub(crate) enum Finished {
@@ -70,8 +72,10 @@ impl Upkeep {
             Ok(Finished::Checkpoint(version)) => self.checkpoint = *version,
             Ok(Finished::Removed(_)) => self.cleaned = Some(Instant::now()),
             Ok(Finished::Merged(_)) => {}
+            // Stopped by us.
+            Err(Error::Stopped) => return None,
             // Not at once again: what failed may need an operator.
-            Err(_) => self.next = Instant::now() + CLEANUP_AT_MOST / 30,
+            Err(_) => self.next = Instant::now() + AFTER_FAILURE,
         }
         Some(result)
     }

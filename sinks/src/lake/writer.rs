@@ -215,23 +215,22 @@ impl Writer {
 
     /// Takes the result of background work and starts the next.
     async fn look_after(&mut self) {
-        let (attempt, error) = match self.upkeep.finished().await {
-            Some(Ok(Finished::Merged(merged))) => ("merge", self.commit_merge(merged).await.err()),
+        let result = match self.upkeep.finished().await {
+            None => Ok(()),
+            Some(Ok(Finished::Merged(merged))) => self.commit_merge(merged).await,
             Some(Ok(Finished::Checkpoint(_))) => {
                 self.metrics.checkpoints.inc();
-                ("checkpoint", None)
+                Ok(())
             }
             Some(Ok(Finished::Removed(files))) => {
                 self.metrics.removed.inc_by(files as u64);
-                ("clean-up", None)
+                Ok(())
             }
-            Some(Err(error)) => ("upkeep", Some(error)),
-            None => ("upkeep", None),
+            Some(Err(error)) => Err(error),
         };
-        if let Some(error) = error {
-            self.metrics.failures.with_label_values(&[attempt]).inc();
+        if let Err(error) = result {
+            self.metrics.failures.with_label_values(&["upkeep"]).inc();
             tracing::warn!(
-                attempt,
                 error = chain(&error),
                 "upkeep of the lake failed; trying again later"
             );

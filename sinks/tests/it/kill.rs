@@ -162,7 +162,7 @@ async fn rows_survive_sigkill_once_each() {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        thread::sleep(Duration::from_micros(random.below(400_000)));
+        thread::sleep(Duration::from_micros(random.below(1_200_000)));
         assert_eq!(
             child.try_wait().unwrap(),
             None,
