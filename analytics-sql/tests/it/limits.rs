@@ -210,7 +210,7 @@ async fn queries_that_grow_by_themselves_are_refused_before_they_are_planned() {
     }
     assert!(begun.elapsed() < GENEROUS, "{:?}", begun.elapsed());
     // What is only large is answered.
-    assert_eq!(number(&engine, "a", &doubling("SELECT 1", 6)).await, 64);
+    assert_eq!(number(&engine, "a", &doubling("SELECT 1", 5)).await, 32);
 }
 
 #[tokio::test(flavor = "multi_thread")]
