@@ -262,7 +262,8 @@ impl Walk<'_> {
         let mut to = start.clone();
         to.extend([0xFF; keys::POSITION]);
         let mut from = start;
-        if let Some(position) = after.filter(|position| keys::day(position.received_at) == day) {
+        if let Some(position) = after {
+            // Rows of earlier days lie behind it as well.
             from.extend(keys::position_bytes(position));
         }
         let entries = self.snapshot.range(&self.tables.lists, from..=to);

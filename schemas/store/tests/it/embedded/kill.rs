@@ -136,6 +136,7 @@ impl Running {
                 .expect("the child has ended by itself")
                 .unwrap();
             said.hear(&line);
+            assert!(said.failed < 1_000, "it does not recover");
         }
     }
 
