@@ -328,13 +328,11 @@ impl Journal {
         (&file).write_all(&bytes)?;
         file.sync_data()?;
         fs::rename(&new, &self.path)?;
-        if let Some(folder) = self.path.parent() {
-            sync_folder(folder)?;
-        }
+        // Before anything can fail: the old file has no name any more.
         self.file = file;
         self.size = bytes.len() as u64;
         self.needed = self.size;
-        Ok(())
+        self.path.parent().map_or(Ok(()), sync_folder)
     }
 }
 

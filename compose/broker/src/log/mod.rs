@@ -62,7 +62,9 @@ impl Log {
         limits: Arc<Limits>,
         metrics: Metrics,
     ) -> Result<Self, Error> {
-        fs::create_dir_all(folder).map_err(|error| Error::folder(folder, error))?;
+        fs::create_dir_all(folder)
+            .and_then(|()| folder.parent().map_or(Ok(()), state_file::sync_folder))
+            .map_err(|error| Error::folder(folder, error))?;
         let writers = Writers::start(limits.writers).map_err(Error::Thread)?;
         let log = Self {
             folder: folder.to_owned(),
@@ -301,7 +303,8 @@ impl Log {
         }
         let topic = self.topic(name, folder, description, settings);
         let indices: Vec<i32> = (0..description.partitions).collect();
-        match self.open_partitions(&topic, &indices) {
+        let opened = self.open_partitions(&topic, &indices);
+        match opened.and_then(|opened| state_file::sync_folder(&topic.folder).map(|()| opened)) {
             Ok(partitions) => *topic.partitions.write() = partitions,
             Err(error) => {
                 let _ = fs::remove_dir_all(&topic.folder);
@@ -381,6 +384,7 @@ impl Log {
             partitions: count,
             ..topic.description()
         };
+        state_file::sync_folder(&topic.folder).map_err(|error| storage(&error))?;
         state_file::write(&topic.folder.join(DESCRIPTION), &description)
             .map_err(|error| storage(&error))?;
         topic.partitions.write().extend(opened);

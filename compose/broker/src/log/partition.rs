@@ -233,7 +233,7 @@ impl Partition {
     }
 
     /// Cuts off what a failed write left behind.
-    fn repair(&self, writer: &mut Writer) -> Result<(), ResponseError> {
+    pub(super) fn repair(&self, writer: &mut Writer) -> Result<(), ResponseError> {
         if writer.cut {
             let size = writer.segment.size();
             writer
@@ -250,7 +250,7 @@ impl Partition {
         self.commit_locked(&mut self.writer.lock());
     }
 
-    fn commit_locked(&self, writer: &mut Writer) {
+    pub(super) fn commit_locked(&self, writer: &mut Writer) {
         if !writer.pieces.is_empty() {
             if let Err(error) = self.write_and_sync(writer) {
                 self.take_back(writer, &error);
@@ -260,6 +260,9 @@ impl Partition {
         }
         for (reply, appended) in writer.replies.drain(..) {
             answer(reply, Ok(appended));
+        }
+        if writer.producers.len() > self.limits.producers.saturating_mul(2) {
+            self.forget_producers(writer);
         }
         if writer.since_checkpoint >= self.limits.checkpoint_bytes {
             self.checkpoint(writer);
@@ -335,9 +338,14 @@ impl Partition {
     /// Begins a new segment; everything staged must be committed.
     pub(crate) fn roll(&self, writer: &mut Writer) -> io::Result<()> {
         let segment = Arc::new(Segment::empty(&self.folder, writer.next));
-        let file = segment.activate()?;
-        file.set_len(0)?;
-        state_file::sync_folder(&self.folder)?;
+        let made = segment.activate().and_then(|file| {
+            file.set_len(0)?;
+            state_file::sync_folder(&self.folder).map(|()| file)
+        });
+        let file = made.inspect_err(|_| {
+            // Left behind, it would hide what the segment before it still takes in.
+            let _ = segment.remove();
+        })?;
         self.segments.write().push(Arc::clone(&segment));
         let sealed = std::mem::replace(&mut writer.segment, segment);
         sealed.seal();
@@ -360,12 +368,16 @@ impl Partition {
         }
     }
 
-    fn try_checkpoint(&self, writer: &mut Writer) -> io::Result<()> {
-        writer.segment.flush_index()?;
+    fn forget_producers(&self, writer: &mut Writer) {
         let idle = i64::try_from(self.limits.producer_idle.as_millis()).unwrap_or(i64::MAX);
         writer
             .producers
             .expire(now_ms().saturating_sub(idle), self.limits.producers);
+    }
+
+    fn try_checkpoint(&self, writer: &mut Writer) -> io::Result<()> {
+        writer.segment.flush_index()?;
+        self.forget_producers(writer);
         let checkpoint = Checkpoint {
             start: self.start(),
             segments: self

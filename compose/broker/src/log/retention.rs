@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use kafka_protocol::ResponseError;
+use parking_lot::MutexGuard;
 
 use super::partition::{Partition, Writer, now_ms};
 
@@ -13,10 +14,7 @@ impl Partition {
     /// # Errors
     /// The offset is beyond the end.
     pub(crate) fn delete_records(&self, offset: i64) -> Result<i64, ResponseError> {
-        let mut writer = self.writer.lock();
-        if self.closed() {
-            return Err(ResponseError::UnknownTopicOrPartition);
-        }
+        let mut writer = self.settled()?;
         let offset = if offset == -1 { self.end() } else { offset };
         if offset < 0 || offset > self.end() {
             return Err(ResponseError::OffsetOutOfRange);
@@ -27,10 +25,9 @@ impl Partition {
 
     /// Applies the topic's retention and forgets idle producers.
     pub(crate) fn retain(&self) {
-        let mut writer = self.writer.lock();
-        if self.closed() {
+        let Ok(mut writer) = self.settled() else {
             return;
-        }
+        };
         let settings = *self.settings.read();
         let oldest = settings.retention_ms.map(|ms| now_ms().saturating_sub(ms));
         let mut total: u64 = self
@@ -62,6 +59,18 @@ impl Partition {
             tracing::info!(topic = %self.topic, partition = self.index, start = keep_from, "retention moved the log start");
             self.move_start(&mut writer, keep_from);
         }
+    }
+
+    /// The writer with nothing staged: neither a new segment nor a checkpoint may know of
+    /// records that a kill would still take away.
+    fn settled(&self) -> Result<MutexGuard<'_, Writer>, ResponseError> {
+        let mut writer = self.writer.lock();
+        if self.closed() {
+            return Err(ResponseError::UnknownTopicOrPartition);
+        }
+        self.commit_locked(&mut writer);
+        self.repair(&mut writer)?;
+        Ok(writer)
     }
 
     fn move_start(&self, writer: &mut Writer, offset: i64) {

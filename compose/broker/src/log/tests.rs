@@ -9,7 +9,7 @@ use kafka_protocol::ResponseError;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::batch::{Demand, Header, check, tests::batch};
-use super::partition::{Appended, CHECKPOINT, Job, Partition};
+use super::partition::{Appended, CHECKPOINT, Job, Partition, now_ms};
 use super::settings::Overrides;
 use super::*;
 
@@ -47,13 +47,14 @@ fn one_topic(folder: &Path, settings: &[(&str, &str)]) -> (Log, Arc<Partition>) 
     (log, partition)
 }
 
-fn append(
-    log: &Log,
+type Answer = oneshot::Receiver<Result<Appended, ResponseError>>;
+
+fn job(
     partition: &Arc<Partition>,
     values: &[&[u8]],
     producer: (i64, i16, i32),
     timestamp: i64,
-) -> Result<Appended, ResponseError> {
+) -> (Job, Answer) {
     let bytes = batch(values, producer, timestamp);
     let batch = check(
         bytes,
@@ -65,12 +66,24 @@ fn append(
     .unwrap();
     let (reply, answer) = oneshot::channel();
     let permit = Arc::new(Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap());
-    log.writers.submit(Job {
+    let job = Job {
         partition: Arc::clone(partition),
         batch,
         reply: Some(reply),
         permit,
-    });
+    };
+    (job, answer)
+}
+
+fn append(
+    log: &Log,
+    partition: &Arc<Partition>,
+    values: &[&[u8]],
+    producer: (i64, i16, i32),
+    timestamp: i64,
+) -> Result<Appended, ResponseError> {
+    let (job, answer) = job(partition, values, producer, timestamp);
+    log.writers.submit(job);
     answer.blocking_recv().unwrap()
 }
 
@@ -390,6 +403,36 @@ fn deleting_and_retention_remove_whole_segments_and_stay_done() {
             .count(),
         1
     );
+}
+
+#[test]
+fn retention_between_staging_and_writing_takes_nothing_that_is_acknowledged_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, partition) = one_topic(folder.path(), &[("retention.ms", "1000")]);
+    // Time stamp 0 is long ago: the first is to go, and the next is staged meanwhile.
+    append(&log, &partition, &[b"first"], (7, 0, 0), 0).unwrap();
+    let (staged, answer) = job(&partition, &[b"second"], (7, 0, 1), now_ms());
+    partition.stage(staged);
+    partition.retain();
+    partition.commit();
+    assert_eq!(answer.blocking_recv().unwrap().unwrap().base_offset, 1);
+    assert_eq!(plain(&log, &partition, b"third"), 2);
+    let start = partition.start();
+    assert_eq!(offsets(&partition, start), ((start..3).collect(), None));
+
+    // Nor does a checkpoint know of a batch that a kill takes away.
+    let (staged, answer) = job(&partition, &[b"fourth"], (7, 0, 2), now_ms());
+    partition.stage(staged);
+    partition.delete_records(partition.end()).unwrap();
+    kill(log);
+    let (log, partition) = one_topic(folder.path(), &[]);
+    let again = append(&log, &partition, &[b"fourth"], (7, 0, 2), now_ms()).unwrap();
+    assert_eq!(
+        answer.blocking_recv().unwrap().unwrap().base_offset,
+        again.base_offset
+    );
+    assert_eq!(partition.end(), again.base_offset + 1);
+    log.close();
 }
 
 #[test]
