@@ -17,6 +17,9 @@ use kafka_protocol::protocol::{
 
 use crate::server::PATIENCE;
 
+/// Kafka says so for a moment after it has made a topic.
+const NOT_YET_LEADER: i16 = 6;
+
 pub(crate) struct Raw(TcpStream);
 
 pub(crate) fn text(value: &str) -> StrBytes {
@@ -110,9 +113,13 @@ impl Raw {
             .with_acks(-1)
             .with_timeout_ms(30_000)
             .with_topic_data(vec![data]);
-        let response = self.call(&request, 7);
-        let answer = &response.responses[0].partition_responses[0];
-        (answer.error_code, answer.base_offset)
+        loop {
+            let response = self.call(&request, 7);
+            let answer = &response.responses[0].partition_responses[0];
+            if answer.error_code != NOT_YET_LEADER {
+                return (answer.error_code, answer.base_offset);
+            }
+        }
     }
 
     /// Fetches from one partition; answers error code and records.
@@ -124,13 +131,16 @@ impl Raw {
         wait: i32,
         most: i32,
     ) -> (i16, Bytes) {
-        let version = 11;
-        let response = self.call(&fetch_request(name, partition, offset, wait, most), version);
-        let answer = &response.responses[0].partitions[0];
-        (
-            answer.error_code,
-            answer.records.clone().unwrap_or_default(),
-        )
+        loop {
+            let response = self.call(&fetch_request(name, partition, offset, wait, most), 11);
+            let answer = &response.responses[0].partitions[0];
+            if answer.error_code != NOT_YET_LEADER {
+                return (
+                    answer.error_code,
+                    answer.records.clone().unwrap_or_default(),
+                );
+            }
+        }
     }
 
     /// The offset and time stamp that a time stands for; negative ones have special meanings.

@@ -23,7 +23,8 @@ fn framed(body: &[u8]) -> Vec<u8> {
 fn an_unknown_version_of_the_versions_request_is_answered_with_a_way_down() {
     let server = Server::start();
     let mut raw = Raw::connect(server.address());
-    raw.send_bytes(&framed(&header(18, 77)));
+    // Tagged fields of the header, two empty names, tagged fields of the body.
+    raw.send_bytes(&framed(&[header(18, 77), vec![0, 1, 1, 0]].concat()));
     let answer = raw.receive::<ApiVersionsRequest>(0);
     assert_eq!(answer.error_code, 35, "UNSUPPORTED_VERSION");
     assert!(answer.api_keys.iter().any(|api| api.api_key == 18));
