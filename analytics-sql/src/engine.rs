@@ -6,11 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
+use datafusion::common::DataFusionError;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
 use futures::TryStreamExt;
+use parking_lot::Mutex;
 use prometheus::Registry;
-use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::timeout_at;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use weir_records::Judged;
 
@@ -29,6 +34,8 @@ use crate::tail::Tail;
 
 /// Batches that wait for a slow reader of an answer.
 const WAITING_BATCHES: usize = 2;
+/// How long the end of the engine waits for what still runs.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Stack of a thread that plans queries as deep as they may be; only what is used of it
 /// becomes memory.
 const STACK: usize = 64 << 20;
@@ -51,8 +58,9 @@ struct Inner {
     slots: Arc<Semaphore>,
     ready: Readiness,
     stop: CancellationToken,
-    /// Taken when the engine goes.
+    /// Both are taken when the engine goes.
     threads: Option<Runtime>,
+    refresher: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Whether the rows of before the start are all there; set once.
@@ -130,6 +138,7 @@ impl Engine {
             metrics: Arc::clone(&metrics),
             stop: stop.clone(),
             threads: Some(threads),
+            refresher: Mutex::default(),
             config,
         });
 
@@ -139,7 +148,8 @@ impl Engine {
         let first = inner.spawn(refresh::first(reader, partitions.clone(), tail));
         let reader = first.await.map_err(|e| StartError::Threads(e.into()))??;
         let tail = Arc::clone(&inner.tail);
-        drop(inner.spawn(refresh::run(reader, partitions, tail, metrics, every, stop)));
+        let refresher = inner.spawn(refresh::run(reader, partitions, tail, metrics, every, stop));
+        *inner.refresher.lock() = Some(refresher);
         Ok(Self { inner })
     }
 
@@ -209,6 +219,7 @@ impl Engine {
         let slot = Arc::clone(&self.inner.slots)
             .try_acquire_owned()
             .map_err(|_| refuse(Error::Overloaded))?;
+        let slot = Arc::new(slot);
 
         let timeout = self.inner.config.timeout();
         let stop = Stop::at(Instant::now() + timeout);
@@ -218,7 +229,7 @@ impl Engine {
             async move {
                 // Held until the query really has ended, whoever still waits for it, and
                 // free again before its caller hears of the end.
-                let end = inner.attend(&query, &stop, &send).await;
+                let end = inner.attend(&query, &stop, &send, &slot).await;
                 drop(slot);
                 // Whoever has left does not need to know.
                 let _ = timeout_at((Instant::now() + GRACE).into(), send.send(end)).await;
@@ -233,7 +244,7 @@ impl Engine {
 
 impl Inner {
     /// Runs something on the threads of queries.
-    fn spawn<F>(&self, task: F) -> tokio::task::JoinHandle<F::Output>
+    fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
@@ -245,14 +256,20 @@ impl Inner {
     }
 
     /// Runs a query to its end; answers the last part to send.
-    async fn attend(&self, query: &Query, stop: &Stop, send: &Parts) -> Result<Part, Error> {
+    async fn attend(
+        &self,
+        query: &Query,
+        stop: &Stop,
+        send: &Parts,
+        slot: &Arc<OwnedSemaphorePermit>,
+    ) -> Result<Part, Error> {
         self.metrics.running.inc();
         let timer = self.metrics.query_seconds.start_timer();
         let result = tokio::select! {
             biased;
             () = stop.reached() => Err(Error::Timeout(self.config.timeout())),
             () = self.stop.cancelled() => Err(Error::Unavailable),
-            result = self.run(query, stop, send) => result,
+            result = self.run(query, stop, send, slot) => result,
         };
         timer.observe_duration();
         self.metrics.running.dec();
@@ -272,26 +289,63 @@ impl Inner {
         })
     }
 
-    async fn run(&self, query: &Query, stop: &Stop, send: &Parts) -> Result<Part, Error> {
+    /// Plans on a thread that may be kept: constants are computed while planning, and
+    /// nothing can stop that. Whoever waits is answered at the deadline all the same, the
+    /// threads of queries go on, and the slot stays taken until the planning has ended.
+    async fn plan(
+        &self,
+        query: &Query,
+        stop: &Stop,
+        slot: &Arc<OwnedSemaphorePermit>,
+    ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), Error> {
         let view = self
             .tail
             .view()
             .map_err(|_| Error::internal("columns", None))?;
-        let explain = |e: &datafusion::common::DataFusionError| Error::of(e, &query.sql);
         let state = self
             .sessions
             .open(Messages::new(query.tenant.clone(), view))
-            .map_err(|e| explain(&e))?;
-        let logical =
-            plan::logical(&query.sql, &state, query.limit, self.config.plan_nodes).await?;
-        let logical = guard::conditions(logical, stop).map_err(|e| explain(&e))?;
-        let physical = state
-            .query_planner()
-            .create_physical_plan(&logical, &state)
-            .await
-            .map_err(|e| explain(&e))?;
-        let physical =
-            guard::nodes(physical, stop, self.config.memory_bytes).map_err(|e| explain(&e))?;
+            .map_err(|e| Error::of(&e, &query.sql))?;
+        let (query, stop, slot) = (query.clone(), stop.clone(), Arc::clone(slot));
+        let (nodes, bytes) = (self.config.plan_nodes, self.config.memory_bytes);
+        let timeout = self.config.timeout();
+        let planning = move || {
+            let _slot = slot;
+            let explain = |e: &DataFusionError| Error::of(e, &query.sql);
+            let planned = async {
+                let logical = plan::logical(&query.sql, &state, query.limit, nodes).await?;
+                let logical = guard::conditions(logical, &stop).map_err(|e| explain(&e))?;
+                let physical = state
+                    .query_planner()
+                    .create_physical_plan(&logical, &state)
+                    .await
+                    .map_err(|e| explain(&e))?;
+                let physical = guard::nodes(physical, &stop, bytes).map_err(|e| explain(&e))?;
+                Ok::<_, Error>((physical, state.task_ctx()))
+            };
+            Handle::current().block_on(async {
+                tokio::select! {
+                    biased;
+                    () = stop.reached() => Err(Error::Timeout(timeout)),
+                    planned = planned => planned,
+                }
+            })
+        };
+        match tokio::task::spawn_blocking(planning).await {
+            Ok(planned) => planned,
+            Err(_) => Err(Error::internal("panic", None)),
+        }
+    }
+
+    async fn run(
+        &self,
+        query: &Query,
+        stop: &Stop,
+        send: &Parts,
+        slot: &Arc<OwnedSemaphorePermit>,
+    ) -> Result<Part, Error> {
+        let explain = |e: &DataFusionError| Error::of(e, &query.sql);
+        let (physical, context) = self.plan(query, stop, slot).await?;
 
         if send
             .send(Ok(Part::Schema(physical.schema())))
@@ -300,7 +354,7 @@ impl Inner {
         {
             return Ok(Part::End { more: false });
         }
-        let mut stream = datafusion::physical_plan::execute_stream(physical, state.task_ctx())
+        let mut stream = datafusion::physical_plan::execute_stream(physical, context)
             .map_err(|e| explain(&e))?;
         let (mut rows, mut bytes) = (0, 0);
         let wanted = query.limit.unwrap_or(usize::MAX);
@@ -335,10 +389,22 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.stop.cancel();
         self.tail.close();
-        if let Some(threads) = self.threads.take() {
-            // Waiting for them is not possible inside of another runtime.
-            threads.shutdown_background();
-        }
+        let refresher = self.refresher.get_mut().take();
+        let Some(threads) = self.threads.take() else {
+            return;
+        };
+        // A thread of its own may wait: for a look at the lake to end, whose reader takes an
+        // end in the middle for a crash. Whoever drops the engine may not.
+        let end = move || {
+            if let Some(refresher) = refresher {
+                let _ = threads.block_on(async { timeout(PATIENCE, refresher).await });
+            }
+            threads.shutdown_timeout(PATIENCE);
+        };
+        // Without a thread to be had, the runtime ends with the closure, without waiting.
+        let _ = std::thread::Builder::new()
+            .name("weir-query-end".to_owned())
+            .spawn(end);
     }
 }
 

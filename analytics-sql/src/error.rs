@@ -9,6 +9,7 @@ use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::parser::ParserError;
 
+use crate::grow::TooMuch;
 use crate::place::{Place, closest};
 
 /// Why a query was not answered.
@@ -137,6 +138,16 @@ impl Error {
                 if cause.to_string().starts_with("regex parse error") =>
             {
                 Self::at("a regular expression in the query is not valid", spanned)
+            }
+            DataFusionError::External(cause)
+                if cause
+                    .to_string()
+                    .starts_with("Compiled regex exceeds size limit") =>
+            {
+                Self::at("a regular expression in the query is too large", spanned)
+            }
+            DataFusionError::External(cause) if cause.is::<TooMuch>() => {
+                Self::TooLarge(cause.to_string())
             }
             DataFusionError::ExecutionJoin(_) => Self::internal("panic", None),
             other => Self::internal("storage", Some(other)),

@@ -11,7 +11,7 @@
 //!   that this version does not hold ([`tail`]), whatever the writer does meanwhile.
 //! - **own rows only.** The tenant's filter is under everything a query computes ([`table`]).
 //! - **only reads,** of one table ([`check`], [`session`]).
-//! - **bounded** in time ([`guard`]), memory ([`memory`]), rows, and number.
+//! - **bounded** in time ([`guard`]), memory ([`memory`], [`grow`]), rows, and number.
 //! - errors say where in the query ([`place`]), and nothing of Weir's inside ([`error`]).
 //!
 //! This crate is the only user of DataFusion, but for what deltalake needs of it.
@@ -23,6 +23,7 @@ mod door;
 mod engine;
 mod error;
 mod feed;
+mod grow;
 mod guard;
 mod lake;
 mod memory;

@@ -5,6 +5,11 @@ use prometheus::{
     exponential_buckets,
 };
 
+/// Seconds from accepted to queryable; closest around the second that is promised.
+const FRESHNESS: [f64; 15] = [
+    0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
+];
+
 /// Handles of this crate's metrics.
 pub(crate) struct Metrics {
     pub(crate) accept_to_queryable: Histogram,
@@ -54,7 +59,7 @@ impl Metrics {
             accept_to_queryable: histogram(
                 "weir_accept_to_queryable_seconds",
                 "From the accept of a message until SQL sees its verdict; messages accepted since this process started.",
-                exponential_buckets(0.005, 2.0, 14)?,
+                FRESHNESS.to_vec(),
             )?,
             query_seconds: histogram(
                 "weir_query_seconds",

@@ -23,6 +23,7 @@ use parking_lot::RwLock;
 use url::Url;
 
 use crate::config::Config;
+use crate::grow;
 use crate::memory::Share;
 use crate::table::Messages;
 
@@ -30,9 +31,10 @@ use crate::table::Messages;
 const CATALOG: &str = "weir";
 const SCHEMA: &str = "public";
 
-/// Functions left out: one call of them makes as much data as its argument says,
-/// outside of every memory bound.
-const UNBOUNDED: [&str; 7] = [
+/// Functions left out. Of the first, one call makes as much data as its argument says,
+/// outside of every memory bound. The last two take a type as text, which is known to be
+/// one of no bounded size only after the plan was checked.
+const UNBOUNDED: [&str; 11] = [
     "repeat",
     "lpad",
     "rpad",
@@ -40,6 +42,10 @@ const UNBOUNDED: [&str; 7] = [
     "array_resize",
     "range",
     "generate_series",
+    "array_replace_n",
+    "array_replace_all",
+    "arrow_cast",
+    "arrow_try_cast",
 ];
 
 /// Makes sessions.
@@ -76,7 +82,6 @@ impl Sessions {
         // The columns are of this type too.
         options.sql_parser.map_string_types_to_utf8view = false;
 
-        let bounded = |name: &str| !UNBOUNDED.contains(&name);
         let functions = SessionStateDefaults::default_scalar_functions();
         let base = SessionStateBuilder::new()
             .with_config(settings)
@@ -85,10 +90,10 @@ impl Sessions {
             .with_scalar_functions(
                 functions
                     .into_iter()
-                    .filter(|f| bounded(f.name()))
+                    .filter(|f| !UNBOUNDED.contains(&f.name()))
+                    .map(grow::bounded)
                     .collect(),
             )
-            .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
             .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
             .with_window_functions(SessionStateDefaults::default_window_functions())
             // As tables these two give their rows batch by batch; nothing here reads files.

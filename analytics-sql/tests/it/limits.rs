@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use weir_analytics_sql::{Error, Query};
 
-use crate::support::{Lake, config, number, offer, open, query, refused, rows, run};
+use crate::support::{Lake, config, number, offer, open, query, refused, rows, run, table};
 
 /// Far more than any stop should take, on any machine.
 const GENEROUS: Duration = Duration::from_secs(20);
@@ -269,6 +269,154 @@ async fn deep_queries_are_answered_or_refused_and_never_end_the_process() {
         }
     }
     assert!(run(&engine, "a", "SELECT 1").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_of_a_fixed_length_never_takes_that_much_memory() {
+    let lake = Lake::new();
+    let engine = open(config(&lake)).await;
+    offer(&engine, rows("a", 0, 0..10)).await;
+    let huge = "BIGINT[1000000000][100000]";
+    for sql in [
+        format!("SELECT CAST(NULL AS {huge})"),
+        format!("SELECT TRY_CAST(NULL AS {huge})"),
+        format!("SELECT * FROM messages WHERE CAST(NULL AS {huge}) IS NOT NULL"),
+        format!("SELECT (SELECT CAST(NULL AS {huge}))"),
+        format!("WITH a AS (SELECT CAST(NULL AS {huge}) AS x) SELECT count(x) FROM a"),
+        format!("SELECT * FROM generate_series(1, cardinality(CAST(NULL AS {huge})))"),
+        format!("VALUES (CAST(NULL AS {huge}))"),
+        format!("SELECT 1 LIMIT cardinality(CAST(NULL AS {huge}))"),
+        format!("EXPLAIN SELECT CAST(NULL AS {huge})"),
+        "SELECT CAST(NULL AS BIGINT[1000000000][])".to_owned(),
+        "SELECT arrow_cast(NULL, 'FixedSizeList(100000, FixedSizeList(1000000000, Int64))')"
+            .to_owned(),
+        "SELECT arrow_cast(text, 'FixedSizeBinary(2000000000)') FROM messages".to_owned(),
+    ] {
+        let error = refused(&engine, "a", &sql).await;
+        assert!(matches!(error, Error::Invalid(_)), "{sql}: {error:?}");
+    }
+    let deep = format!("SELECT CAST(NULL AS BIGINT{})", "[]".repeat(2_000));
+    let error = refused(&engine, "a", &deep).await;
+    assert!(
+        matches!(error, Error::TooLarge(_) | Error::Invalid(_)),
+        "{error:?}"
+    );
+    assert!(
+        run(&engine, "a", "SELECT CAST([1] AS BIGINT[])")
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_that_lengthen_text_are_bounded_each_time() {
+    let lake = Lake::new();
+    let engine = open(config(&lake)).await;
+    offer(&engine, rows("a", 0, 0..2000)).await;
+    let times = |call: &str, value: &str, n: usize| {
+        (0..n).fold(value.to_owned(), |inner, _| call.replace('@', &inner))
+    };
+    let many = "x".repeat(50);
+    for call in [
+        format!("replace(@, 'x', '{many}')"),
+        format!("regexp_replace(@, 'x', '{many}', 'g')"),
+        format!("array_to_string(string_to_array(@, NULL), '{many}')"),
+        "CAST(string_to_array(@, NULL) AS VARCHAR)".to_owned(),
+        "CAST(regexp_match(@, '(((((((((.*)))))))))') AS VARCHAR)".to_owned(),
+    ] {
+        for from in ["", " FROM messages"] {
+            let value = if from.is_empty() {
+                "'xxxx'"
+            } else {
+                "'xxxx' || text"
+            };
+            let sql = format!("SELECT length({}){from}", times(&call, value, 12));
+            let error = refused(&engine, "a", &sql).await;
+            assert!(matches!(error, Error::TooLarge(_)), "{sql}: {error:?}");
+            let name = call.split('(').find(|n| *n != "CAST").unwrap();
+            let name = if name == "array_to_string" {
+                "_to_"
+            } else {
+                name
+            };
+            assert!(error.to_string().contains(name), "{sql}: {error}");
+        }
+    }
+    // Twice forty thousand bytes, of constants.
+    let long = format!("replace('{}', 'x', '{}')", "x".repeat(400), "y".repeat(100));
+    let error = refused(
+        &engine,
+        "a",
+        &format!("SELECT length(concat({long}, {long}))"),
+    )
+    .await;
+    assert!(matches!(error, Error::TooLarge(_)), "{error:?}");
+    assert!(error.to_string().contains("`concat`"), "{error}");
+    let calls: String = (0..100)
+        .map(|n| format!("replace(text, 'a', 'b') AS c{n}, "))
+        .collect();
+    let error = refused(&engine, "a", &format!("SELECT {calls} 1 FROM messages")).await;
+    assert!(matches!(error, Error::TooLarge(_)), "{error:?}");
+    let long = "y".repeat(40_000);
+    let slow = format!("SELECT levenshtein(y, reverse(y)) FROM (SELECT '{long}' AS y)");
+    let error = refused(&engine, "a", &slow).await;
+    assert!(matches!(error, Error::TooLarge(_)), "{error:?}");
+    assert!(error.to_string().contains("`levenshtein`"), "{error}");
+    let between = format!("SELECT string_agg(text, '{long}') FROM messages");
+    let error = refused(&engine, "a", &between).await;
+    assert!(matches!(error, Error::Invalid(_)), "{error:?}");
+
+    // As they are meant, they answer what they did.
+    for (sql, answer) in [
+        ("SELECT replace('a-b-c', '-', '+')", "a+b+c"),
+        (
+            "SELECT regexp_replace('a1b22', '[0-9]+', '<\\0>', 'g')",
+            "a<1>b<22>",
+        ),
+        (
+            "SELECT array_to_string(string_to_array('a b', ' '), ', ')",
+            "a, b",
+        ),
+        ("SELECT concat('a', NULL, 'b')", "ab"),
+        ("SELECT concat_ws('-', 'a', NULL, 'b')", "a-b"),
+        ("SELECT to_char(DATE '2026-01-02', '%Y/%m')", "2026/01"),
+        ("SELECT levenshtein('kitten', 'sitting')", "3"),
+        (
+            "SELECT max(replace(text, ' of a', '')) FROM messages WHERE \"offset\" < 5",
+            "text 4",
+        ),
+    ] {
+        let found = table(&engine, "a", sql).await;
+        assert_eq!(found, [[answer.to_owned()]], "{sql}");
+    }
+    // Rows that together could pass the bound, and do not, are taken in parts: each could
+    // become a hundred thousand bytes.
+    let parts = format!(
+        "SELECT count(*) FROM messages WHERE replace(text, '#', '{}') = text",
+        "z".repeat(6_000)
+    );
+    assert_eq!(number(&engine, "a", &parts).await, 2000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_regular_expression_is_one_for_all_rows() {
+    let lake = Lake::new();
+    let engine = open(config(&lake)).await;
+    offer(&engine, rows("a", 0, 0..10)).await;
+    for sql in [
+        "SELECT * FROM messages WHERE text ~ message_id",
+        "SELECT * FROM messages WHERE text !~* ('a' || message_id)",
+        "SELECT regexp_replace(text, message_id, '') FROM messages",
+        "SELECT regexp_match(text, message_id) FROM messages",
+        "SELECT regexp_like(text, message_id) FROM messages",
+        "SELECT regexp_count(text, CAST(random() AS VARCHAR)) FROM messages",
+        "SELECT * FROM messages a JOIN messages b ON a.text ~ b.text",
+    ] {
+        let error = refused(&engine, "a", sql).await;
+        assert!(matches!(error, Error::Invalid(_)), "{sql}: {error:?}");
+    }
+    let sql = "SELECT count(*) FROM messages WHERE text ~ concat('^text', ' [0-4] ') AND regexp_like(text, 'a$')";
+    assert_eq!(number(&engine, "a", sql).await, 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -158,6 +158,11 @@ async fn functions_that_make_data_without_bound_do_not_exist() {
         "SELECT list_resize([1], 2000000000)",
         "SELECT range(0, 2000000000)",
         "SELECT generate_series(0, 2000000000)",
+        "SELECT array_replace_all(['x'], 'x', 'xx')",
+        "SELECT list_replace_all(['x'], 'x', 'xx')",
+        "SELECT array_replace_n(['x'], 'x', 'xx', 1)",
+        "SELECT arrow_cast(NULL, 'FixedSizeBinary(2000000000)')",
+        "SELECT arrow_try_cast(NULL, 'FixedSizeBinary(2000000000)')",
     ] {
         let error = refused(&engine, "a", sql).await;
         assert!(matches!(error, Error::Invalid(_)), "{sql}: {error:?}");

@@ -31,6 +31,7 @@ pub(crate) fn judged(tenant: &str, partition: i32, offset: i64, text: &str) -> J
             text: text.to_owned(),
             sent_at: at,
             received_at: at,
+            by_user: false,
             metadata: None,
         },
         verdict: Verdict {
