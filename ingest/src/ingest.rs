@@ -41,7 +41,8 @@ pub(crate) struct Inner {
 
 impl Ingest {
     /// Opens the way in: learns again which messages wait to be judged, and begins to
-    /// follow `weir.verdicts` until `stop`. The topics must exist.
+    /// follow `weir.verdicts` until `stop`, when everybody who waits for a verdict is
+    /// answered. The topics must exist.
     ///
     /// # Errors
     /// A setting that can't work, no broker, or a metric that is registered already.
@@ -82,12 +83,6 @@ impl Ingest {
     /// Waits until the verdicts are known that there were at the start.
     pub async fn caught_up(&self) {
         self.tail.caught_up().await;
-    }
-
-    /// Answers everybody who waits for a verdict now, and lets nobody wait any more: for
-    /// a server that wants to stop and would otherwise wait for them.
-    pub fn hurry(&self) {
-        self.inner.hurry.cancel();
     }
 
     pub(crate) fn inner(&self) -> &Inner {

@@ -31,10 +31,36 @@ pub(crate) struct Checked<'a> {
     channel: Cow<'a, str>,
     text: Cow<'a, str>,
     sender: Option<Cow<'a, str>>,
+    by_user: bool,
     id: Option<Cow<'a, str>>,
     sent_at: Timestamp,
     received_at: Timestamp,
     metadata: Option<&'a RawValue>,
+}
+
+/// Who sent a message. A user who signed in is another one than somebody of the same name
+/// that a producer's key tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Sender<'a> {
+    pub(crate) name: Option<&'a str>,
+    pub(crate) by_user: bool,
+}
+
+impl<'a> Sender<'a> {
+    pub(crate) fn of(message: &'a Message) -> Self {
+        Self {
+            name: message.sender.as_deref(),
+            by_user: message.by_user,
+        }
+    }
+
+    /// The user of that name.
+    pub(crate) const fn user(name: &'a str) -> Self {
+        Self {
+            name: Some(name),
+            by_user: true,
+        }
+    }
 }
 
 impl Rules {
@@ -61,6 +87,7 @@ impl Rules {
         Ok(Checked {
             text: self.text(incoming.text)?,
             sender: sender(incoming.sender, caller)?,
+            by_user: caller.kind == Kind::User,
             id: incoming.id.map(id).transpose()?,
             sent_at: self.sent_at(incoming.sent_at.as_ref(), now)?,
             received_at: now,
@@ -152,8 +179,17 @@ impl Checked<'_> {
         (&self.channel, &self.text)
     }
 
-    pub(crate) fn sender(&self) -> Option<&str> {
-        self.sender.as_deref()
+    pub(crate) fn sender(&self) -> Sender<'_> {
+        Sender {
+            name: self.sender.as_deref(),
+            by_user: self.by_user,
+        }
+    }
+
+    /// Whether it is the message that is stored under its id.
+    pub(crate) fn is(&self, stored: &Message) -> bool {
+        self.content() == (stored.channel.as_str(), stored.text.as_str())
+            && self.sender() == Sender::of(stored)
     }
 
     /// The record, under that id.
@@ -162,6 +198,7 @@ impl Checked<'_> {
             tenant: tenant.to_owned(),
             channel: self.channel.into_owned(),
             sender: self.sender.map(Cow::into_owned),
+            by_user: self.by_user,
             id: id.to_owned(),
             text: self.text.into_owned(),
             sent_at: self.sent_at,

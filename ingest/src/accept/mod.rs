@@ -14,6 +14,7 @@ pub(crate) mod body;
 pub(crate) mod check;
 pub(crate) mod incoming;
 mod publish;
+mod stored;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use weir_records::topic;
 use self::batch::Parsed;
 use self::check::Checked;
 use self::publish::Publication;
+use self::stored::Stored;
 use crate::ingest::Inner;
 use crate::recent::generations::Key;
 use crate::recent::{Claim, Claims, Flight, Identity};
@@ -71,16 +73,32 @@ pub(crate) enum Outcome {
 /// them: one outcome for each message, in order.
 ///
 /// # Errors
-/// The producer's queue is full: none of them was published.
+/// The producer's queue is full, or the history can't be read: none of them was published.
 pub(crate) async fn accept(
     inner: &Inner,
     caller: &Caller,
     messages: Vec<Parsed<'_>>,
 ) -> Result<Vec<Outcome>, Problem> {
-    let mut request = Request::new(inner, caller, messages.len());
+    let now = Timestamp::now();
+    let messages: Vec<_> = messages
+        .into_iter()
+        .map(|message| message.and_then(|message| inner.rules.check(message, caller, now)))
+        .collect();
+    let stored = stored::look_up(inner, &caller.tenant, &messages).await?;
+    let mut request = Request {
+        inner,
+        caller,
+        now,
+        stored,
+        records: Vec::with_capacity(messages.len()),
+        claims: Claims::new(Arc::clone(&inner.recent), messages.len()),
+    };
     let items: Vec<Item> = messages
         .into_iter()
-        .map(|message| request.take(message))
+        .map(|message| match message {
+            Ok(message) => request.take(message),
+            Err(problem) => Item::refused(None, problem),
+        })
         .collect();
     let publication = request.publish()?;
     let deadline = tokio::time::Instant::now() + inner.ack_timeout;
@@ -148,28 +166,14 @@ struct Request<'a> {
     inner: &'a Inner,
     caller: &'a Caller,
     now: Timestamp,
+    /// Judged messages by the ids that producers chose again.
+    stored: Stored,
     records: Vec<Outgoing>,
     claims: Claims,
 }
 
-impl<'a> Request<'a> {
-    fn new(inner: &'a Inner, caller: &'a Caller, messages: usize) -> Self {
-        Self {
-            inner,
-            caller,
-            now: Timestamp::now(),
-            records: Vec::with_capacity(messages),
-            claims: Claims::new(Arc::clone(&inner.recent), messages),
-        }
-    }
-
-    fn take(&mut self, message: Parsed<'_>) -> Item {
-        let checked =
-            message.and_then(|incoming| self.inner.rules.check(incoming, self.caller, self.now));
-        let checked = match checked {
-            Ok(checked) => checked,
-            Err(problem) => return Item::refused(None, problem),
-        };
+impl Request<'_> {
+    fn take(&mut self, checked: Checked<'_>) -> Item {
         match checked.id().map(str::to_owned) {
             Some(id) => self.claim(id, checked),
             None => {
@@ -183,6 +187,13 @@ impl<'a> Request<'a> {
 
     /// An id that the producer chose may be known.
     fn claim(&mut self, id: String, checked: Checked<'_>) -> Item {
+        if let Some(message) = self.stored.get(&id) {
+            return if checked.is(message) {
+                Item::Known { id }
+            } else {
+                Item::conflict(id)
+            };
+        }
         let identity = self.identify(&id, &checked);
         match self.claims.claim(identity) {
             Claim::Ours => self.send(id, checked),
@@ -192,11 +203,7 @@ impl<'a> Request<'a> {
                 key: identity.key,
                 flight,
             },
-            Claim::Conflict => {
-                let detail = "the id stands for another text or channel already";
-                let problem = Problem::new(Code::Conflict, detail).field("id");
-                Item::refused(Some(id), problem)
-            }
+            Claim::Conflict => Item::conflict(id),
         }
     }
 
@@ -238,6 +245,12 @@ impl<'a> Request<'a> {
 }
 
 impl Item {
+    fn conflict(id: String) -> Self {
+        let detail = "the id stands for another text, channel or sender already";
+        let problem = Problem::new(Code::Conflict, detail).field("id");
+        Self::refused(Some(id), problem)
+    }
+
     fn refused(id: Option<String>, problem: Problem) -> Self {
         Self::Refused {
             id,

@@ -15,6 +15,7 @@ use super::parameters::{Parameters, Raw};
 use super::schema::{JudgedMessage, Status};
 use super::{Door, history};
 use crate::accept::answer;
+use crate::accept::check::Sender;
 use crate::ingest::Inner;
 use crate::recent::generations::Key;
 
@@ -116,7 +117,10 @@ impl<'a> Reader<'a> {
     /// Whether the message was accepted lately.
     fn knows(&self, key: Key) -> bool {
         match self.only {
-            Some(sender) => self.inner.recent.is_accepted_from(key, sender),
+            Some(sender) => self
+                .inner
+                .recent
+                .is_accepted_from(key, Sender::user(sender)),
             None => self.inner.recent.is_accepted(key),
         }
     }
@@ -135,7 +139,7 @@ impl<'a> Reader<'a> {
         };
         let visible = |judged: &Judged| {
             self.only
-                .is_none_or(|only| judged.message.sender.as_deref() == Some(only))
+                .is_none_or(|only| Sender::of(&judged.message) == Sender::user(only))
         };
         Ok(found.filter(visible))
     }

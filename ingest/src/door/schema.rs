@@ -127,6 +127,8 @@ pub struct JudgedMessage {
     pub channel: Option<String>,
     /// Who said it, where one was named.
     pub sender: Option<String>,
+    /// The sender is a user who signed in, not a name that a producer's key gave.
+    pub by_user: Option<bool>,
     /// What was said.
     pub text: Option<String>,
     /// When it was said, as the producer says.

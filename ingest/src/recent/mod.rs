@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use prometheus::IntGauge;
 use tokio::sync::Notify;
 
+use crate::accept::check::Sender;
+
 use self::generations::{Generations, Hashes, Key, Weigh};
 pub(crate) use self::seed::seed;
 
@@ -47,7 +49,7 @@ pub(crate) struct Identity {
     pub(crate) key: Key,
     /// Hash of channel and text: the same id with another is a conflict.
     content: u64,
-    /// Hash of the sender, to know whose it is.
+    /// Hash of the sender: the same, and to know whose it is.
     sender: u64,
 }
 
@@ -75,7 +77,7 @@ pub(crate) enum Claim {
     Accepted,
     /// It is on its way, perhaps in this very request.
     InFlight(Arc<Flight>),
-    /// The id stands for another text or channel.
+    /// The id stands for another text, channel or sender.
     Conflict,
 }
 
@@ -102,7 +104,7 @@ impl Recent {
         tenant: &str,
         id: &str,
         (channel, text): (&str, &str),
-        sender: Option<&str>,
+        sender: Sender<'_>,
     ) -> Identity {
         Identity {
             key: self.hashes.key(tenant, id),
@@ -115,7 +117,9 @@ impl Recent {
     pub(crate) fn claim(&self, identity: &Identity, flight: &Arc<Flight>) -> Claim {
         let mut place = self.known.lock(identity.key);
         match place.get() {
-            Some(known) if known.content != identity.content => Claim::Conflict,
+            Some(known) if (known.content, known.sender) != (identity.content, identity.sender) => {
+                Claim::Conflict
+            }
             Some(Known {
                 flight: Some(flight),
                 ..
@@ -147,6 +151,11 @@ impl Recent {
         }
     }
 
+    /// Whether the id is remembered, accepted or on its way.
+    pub(crate) fn is_known(&self, key: Key) -> bool {
+        self.known.lock(key).get().is_some()
+    }
+
     /// Whether the broker has the message.
     pub(crate) fn is_accepted(&self, key: Key) -> bool {
         self.known
@@ -156,8 +165,8 @@ impl Recent {
     }
 
     /// Whether the broker has the message and that is its sender.
-    pub(crate) fn is_accepted_from(&self, key: Key, sender: &str) -> bool {
-        let sender = self.hashes.of(Some(sender));
+    pub(crate) fn is_accepted_from(&self, key: Key, sender: Sender<'_>) -> bool {
+        let sender = self.hashes.of(sender);
         let place = self.known.lock(key);
         place
             .get()

@@ -8,6 +8,7 @@ use weir_records::topic;
 
 use super::Recent;
 use crate::Error;
+use crate::accept::check::Sender;
 
 /// Reads `weir.messages` from where the processor stands to its end, `most` records of
 /// all partitions together and the newest of them, and remembers their ids.
@@ -29,7 +30,7 @@ pub(crate) async fn seed(
                 &message.tenant,
                 &message.id,
                 (&message.channel, &message.text),
-                message.sender.as_deref(),
+                Sender::of(&message),
             ));
             ids += 1;
         };

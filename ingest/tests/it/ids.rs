@@ -1,12 +1,15 @@
 //! An id is a message: sent again it is not published again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{Request, StatusCode, header};
 use futures::future::join_all;
 use serde_json::{Value, json};
+use weir_auth::Scope;
+use weir_ingest::Config;
 
-use crate::support::{Weir, ask};
+use crate::support::{Setup, Weir, ask};
 
 fn message(id: &str, text: &str) -> Value {
     json!({"channel": "c", "text": text, "id": id})
@@ -54,6 +57,76 @@ async fn the_same_id_with_another_text_or_channel_is_a_conflict() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_was_judged_before_a_restart_keeps_its_message() {
+    let weir = Weir::start().await;
+    let key = weir.full_key("acme").await;
+    weir.send(&key, message("m", "once")).await;
+    let (source, accepted) = weir.accepted_as("acme", "m").await;
+    weir.judge(source, accepted).await;
+    weir.store_all().await;
+    let rows = weir.accepted().await.len();
+
+    // One that remembers nothing, and whose tail has read nothing yet.
+    let (router, _another) = weir.another().await;
+    let send = async |body: Value| {
+        let request = Request::post("/v1/messages")
+            .header(header::AUTHORIZATION, format!("Bearer {key}"))
+            .header(header::CONTENT_TYPE, "application/json");
+        ask(&router, request.body(body.to_string().into()).unwrap()).await
+    };
+    assert_eq!(
+        send(message("m", "twice")).await.status,
+        StatusCode::CONFLICT
+    );
+    let again = send(message("m", "once")).await;
+    assert_eq!(
+        (again.status, again.id()),
+        (StatusCode::ACCEPTED, "m".to_owned())
+    );
+    assert_eq!(weir.accepted().await.len(), rows, "published again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_is_its_senders_and_a_name_that_a_key_gives_is_no_user() {
+    let weir = Weir::start().await;
+    let key = weir.key("default", &[Scope::Ingest]).await;
+    let ann = weir.member("ann").await;
+    let named = json!({"channel": "c", "text": "once", "id": "m", "sender": "ann"});
+    assert_eq!(weir.send(&key, named).await.status, StatusCode::ACCEPTED);
+    // Ann did not send it: she can neither take its id nor read it.
+    let answer = weir.send(&ann, message("m", "once")).await;
+    assert_eq!(
+        (answer.status, answer.code()),
+        (StatusCode::CONFLICT, "conflict")
+    );
+    assert_eq!(
+        weir.get("/v1/messages/m", &ann).await.status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        weir.send(&ann, message("own", "twice")).await.status,
+        StatusCode::ACCEPTED
+    );
+    for id in ["m", "own"] {
+        let (source, accepted) = weir.accepted_as("default", id).await;
+        weir.judge(source, accepted).await;
+    }
+    weir.store_all().await;
+    assert_eq!(
+        weir.get("/v1/messages/m", &ann).await.status,
+        StatusCode::NOT_FOUND
+    );
+    let page = weir.get("/v1/senders/ann/messages", &ann).await.json;
+    let ids: Vec<_> = page["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["id"])
+        .collect();
+    assert_eq!(ids, ["own"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_keeps_the_same_rule_within_itself_and_with_what_was_before() {
     let weir = Weir::start().await;
     let key = weir.full_key("acme").await;
@@ -77,7 +150,16 @@ async fn a_batch_keeps_the_same_rule_within_itself_and_with_what_was_before() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_senders_of_one_id_at_once_publish_it_once() {
-    let weir = Arc::new(Weir::start().await);
+    // Nobody gets on by running out of time.
+    let ingest = Config {
+        ack_seconds: 3_600,
+        ..Config::default()
+    };
+    let setup = Setup {
+        ingest,
+        ..Setup::default()
+    };
+    let weir = Arc::new(Weir::with(setup).await);
     let key = weir.full_key("acme").await;
     let tasks = (0..64).map(|n| {
         let (weir, key) = (Arc::clone(&weir), key.clone());
@@ -87,7 +169,8 @@ async fn many_senders_of_one_id_at_once_publish_it_once() {
             weir.batch(&key, batch.to_string()).await
         })
     });
-    for answer in join_all(tasks).await {
+    let answers = tokio::time::timeout(Duration::from_secs(60), join_all(tasks)).await;
+    for answer in answers.unwrap() {
         assert_eq!(answer.unwrap().statuses(), ["accepted", "accepted"]);
     }
     assert_eq!(weir.accepted().await.len(), 64 + 4);

@@ -33,7 +33,7 @@ async fn a_message_is_pending_until_it_is_judged() {
     assert_eq!(
         answer.json,
         json!({"id": "m", "status": "judged", "tenant": "acme", "channel": "c", "sender": "ann",
-               "text": "hello", "sent_at": message.sent_at.to_string(),
+               "by_user": false, "text": "hello", "sent_at": message.sent_at.to_string(),
                "received_at": message.received_at.to_string(), "metadata": metadata, "verdict": verdict,
                "partition": source.partition, "offset": source.offset})
     );
@@ -66,7 +66,7 @@ async fn who_waits_is_answered_when_the_verdict_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wait_ends_with_its_time_or_when_the_server_hurries() {
+async fn a_wait_ends_with_its_time_or_when_the_server_stops() {
     let weir = Arc::new(Weir::start().await);
     let key = weir.full_key("acme").await;
     weir.send(&key, json!({"channel": "c", "text": "hello", "id": "m"}))
@@ -83,7 +83,7 @@ async fn a_wait_ends_with_its_time_or_when_the_server_hurries() {
         weir.metric("weir_verdict_waiters") == 1.0
     })
     .await;
-    weir.ingest.hurry();
+    weir.stop.cancel();
     assert_eq!(waiting.await.unwrap().json["status"], "pending");
     for bad in ["wait=31", "wait=-1", "wait=soon", "wait=1&wait=1"] {
         let answer = weir.get(&format!("/v1/messages/m?{bad}"), &key).await;

@@ -50,7 +50,6 @@ impl Default for Setup {
 
 pub(crate) struct Weir {
     pub(crate) router: Router,
-    pub(crate) ingest: Ingest,
     pub(crate) auth: Auth,
     pub(crate) store: Arc<Store>,
     pub(crate) producer: Producer,
@@ -60,7 +59,7 @@ pub(crate) struct Weir {
     setup: Setup,
     broker: Option<Broker>,
     address: SocketAddr,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     folder: TempDir,
 }
 
@@ -141,7 +140,6 @@ impl Weir {
             weir_ingest::router(ingest.clone(), auth.clone()).split_for_parts();
         Self {
             router,
-            ingest,
             auth,
             store,
             producer,

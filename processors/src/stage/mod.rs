@@ -19,24 +19,25 @@
 //! one of them only, the lake both. A second gap needs the history to lag by more
 //! than [`REMEMBERED`] messages of a partition.
 
+mod publish;
 mod seen;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::collections::hash_map::{Entry, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use prometheus::Registry;
-use weir_bus::{BoxError, Dead, Outcome, Outgoing, Producer, Record, Refused, Stage};
-use weir_records::{Judged, Message, Source, Verdict, topic};
+use weir_bus::{BoxError, Dead, Outcome, Producer, Record, Stage};
+use weir_records::{Message, Source, Verdict, topic};
 use weir_store::History;
 
-use self::seen::{Fingerprint, Seen};
+use self::seen::{Content, Fingerprint, Seen};
 use crate::judge::{Judge, JudgeError};
 use crate::metrics::Records;
 
-/// Messages of a partition whose verdicts are remembered, about 60 bytes each.
+/// Messages of a partition whose verdicts are remembered, about 70 bytes each.
 pub const REMEMBERED: usize = 200_000;
 
 /// Questions to the history at a time.
@@ -49,10 +50,10 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// A verdict came too late to be stored in order; see the module's head.
 const OUT_OF_ORDER: &str = "verdict_out_of_order";
+/// The id stands for another message already; the way in refuses almost all of these.
+const CONFLICT: &str = "id_conflict";
 /// The model fails on the text, every time.
 const REFUSED: &str = "model_refused";
-/// The message and its verdict do not fit into a record.
-const TOO_LARGE: &str = "verdict_too_large";
 
 /// Makes the stage of group `weir.process`.
 ///
@@ -89,6 +90,7 @@ struct Work<'a> {
     record: &'a Record,
     message: Message,
     fingerprint: Fingerprint,
+    content: Content,
 }
 
 /// What is known of a message before it is judged.
@@ -99,6 +101,8 @@ enum Known {
     Replay,
     /// An earlier record of the same message has one.
     Duplicate,
+    /// An earlier record of the same id, but another message, has one.
+    Conflict,
     /// It has none, but later records of the partition have: too late.
     Late,
 }
@@ -110,13 +114,26 @@ impl Stage for Process {
     }
 
     async fn assigned(&mut self, partition: i32) -> Result<Option<i64>, BoxError> {
+        // Each of these is a connection of its own.
+        let (messages, verdicts, judged, stored) = tokio::try_join!(
+            weir_bus::watermarks(&self.bus, topic::MESSAGES),
+            weir_bus::watermarks(&self.bus, topic::VERDICTS),
+            weir_bus::committed(&self.bus, topic::GROUP_PROCESS, topic::MESSAGES),
+            weir_bus::committed(&self.bus, topic::GROUP_HISTORY, topic::VERDICTS),
+        )?;
         let mut seen = Seen::new(REMEMBERED);
+        let (low, high) = verdicts.get(&partition).copied().unwrap_or_default();
+        let from = stored
+            .get(&partition)
+            .map_or(low, |stored| low.max(*stored));
+        if from < high {
+            self.read_back(partition, from, &mut seen).await?;
+        }
+        // Asked last: the history may have moved on while the rest was read.
         if let Some(fence) = self.history.fence(partition).await? {
             seen.reach(fence);
         }
-        self.read_back(partition, &mut seen).await?;
-        let bounds = weir_bus::watermarks(&self.bus, topic::MESSAGES).await?;
-        let end = bounds.get(&partition).map_or(0, |(_, high)| *high);
+        let end = messages.get(&partition).map_or(0, |(_, high)| *high);
         if let Some(last) = seen.last()
             && last >= end
         {
@@ -129,9 +146,7 @@ impl Stage for Process {
         }
         // What is committed may lie before the last verdict; those records come again, because a
         // dead letter among them may not be out. Without a commit, the last verdict is the mark.
-        let committed =
-            weir_bus::committed(&self.bus, topic::GROUP_PROCESS, topic::MESSAGES).await?;
-        let start = if committed.contains_key(&partition) {
+        let start = if judged.contains_key(&partition) {
             None
         } else {
             seen.last().map(|last| last + 1)
@@ -179,15 +194,9 @@ enum Fault {
 }
 
 impl Process {
-    /// Learns which messages have verdicts that the history may not hold yet.
-    async fn read_back(&self, partition: i32, seen: &mut Seen) -> Result<(), BoxError> {
-        let committed =
-            weir_bus::committed(&self.bus, topic::GROUP_HISTORY, topic::VERDICTS).await?;
-        let bounds = weir_bus::watermarks(&self.bus, topic::VERDICTS).await?;
-        let low = bounds.get(&partition).map_or(0, |(low, _)| *low);
-        let from = committed
-            .get(&partition)
-            .map_or(low, |committed| (*committed).max(low));
+    /// Learns which messages have verdicts that the history may not hold yet: those from
+    /// there on.
+    async fn read_back(&self, partition: i32, from: i64, seen: &mut Seen) -> Result<(), BoxError> {
         weir_bus::read_back(
             &self.bus,
             topic::VERDICTS,
@@ -211,17 +220,21 @@ impl Process {
         dead: &mut Vec<Dead>,
     ) -> Result<Vec<Work<'a>>, BoxError> {
         // Within the batch, the first of each message counts.
-        let mut here = HashSet::new();
-        let work: Vec<Work<'a>> = work
-            .into_iter()
-            .filter(|item| {
-                let first = here.insert(item.fingerprint);
-                if !first {
-                    self.metrics.duplicates.inc();
+        let mut here = HashMap::new();
+        let mut first = Vec::with_capacity(work.len());
+        for item in work {
+            match here.entry(item.fingerprint) {
+                Entry::Vacant(place) => {
+                    place.insert(item.content);
+                    first.push(item);
                 }
-                first
-            })
-            .collect();
+                Entry::Occupied(known) => match repeated(&item, *known.get()) {
+                    Known::Conflict => dead.push(item.dead(CONFLICT)),
+                    _ => self.metrics.duplicates.inc(),
+                },
+            }
+        }
+        let work = first;
         let mut known = Vec::with_capacity(work.len());
         for part in work.chunks(LOOKUPS) {
             let mut questions = Vec::with_capacity(part.len());
@@ -236,6 +249,7 @@ impl Process {
                 Known::New => new.push(item),
                 Known::Replay => self.metrics.replays.inc(),
                 Known::Duplicate => self.metrics.duplicates.inc(),
+                Known::Conflict => dead.push(item.dead(CONFLICT)),
                 Known::Late => dead.push(item.dead(OUT_OF_ORDER)),
             }
         }
@@ -245,9 +259,9 @@ impl Process {
     async fn known(&self, item: &Work<'_>) -> Result<Known, BoxError> {
         let (partition, offset) = (item.record.partition, item.record.offset);
         let seen = self.partitions.get(&partition);
-        match seen.and_then(|seen| seen.offset(item.fingerprint)) {
-            Some(judged) if judged == offset => return Ok(Known::Replay),
-            Some(judged) if judged < offset => return Ok(Known::Duplicate),
+        match seen.and_then(|seen| seen.judged(item.fingerprint)) {
+            Some((judged, _)) if judged == offset => return Ok(Known::Replay),
+            Some((judged, content)) if judged < offset => return Ok(repeated(item, content)),
             _ => {}
         }
         let behind = seen.and_then(Seen::last).is_some_and(|last| offset <= last);
@@ -262,7 +276,10 @@ impl Process {
             Some(source)
                 if source != own && (source.partition != partition || source.offset < offset) =>
             {
-                Known::Duplicate
+                let first = self.history.message(&item.message.tenant, &item.message.id);
+                first.await?.map_or(Known::Duplicate, |first| {
+                    repeated(item, Content::of(&first.message))
+                })
             }
             _ if behind => Known::Late,
             _ => Known::New,
@@ -297,123 +314,18 @@ impl Process {
         }
         Ok(judged)
     }
-
-    /// Publishes and waits. Whatever was acknowledged is remembered even if the whole
-    /// fails, so that the next try sends the rest only.
-    async fn publish(
-        &mut self,
-        judged: Vec<(Work<'_>, Verdict)>,
-        dead: &mut Vec<Dead>,
-    ) -> Result<(), BoxError> {
-        if judged.is_empty() {
-            return Ok(());
-        }
-        let timer = self.judge.stages().publish.start_timer();
-        let mut out = Vec::with_capacity(judged.len());
-        let mut sent = Vec::with_capacity(judged.len());
-        for (item, verdict) in judged {
-            sent.push(Sent {
-                partition: item.record.partition,
-                offset: item.record.offset,
-                fingerprint: item.fingerprint,
-                received_at: item.message.received_at,
-                action: verdict.action,
-                dead: item.record,
-            });
-            out.push(item.outgoing(verdict));
-        }
-        let delivery = self.send(out, &mut sent, dead).await?;
-        let Some(delivery) = delivery else {
-            return Ok(());
-        };
-        let results = delivery.await;
-        timer.observe_duration();
-        let now = Timestamp::now();
-        let (count, mut failed, mut code) = (sent.len(), 0, "");
-        for (sent, result) in sent.into_iter().zip(results) {
-            match result {
-                Ok(_) => {
-                    self.metrics.judged(sent.action);
-                    let waited = now.duration_since(sent.received_at).as_secs_f64();
-                    self.metrics.verdict_seconds.observe(waited.max(0.0));
-                    let seen = self
-                        .partitions
-                        .entry(sent.partition)
-                        .or_insert_with(|| Seen::new(REMEMBERED));
-                    seen.add(sent.fingerprint, sent.offset);
-                }
-                Err(fault) => {
-                    failed += 1;
-                    code = fault.code;
-                }
-            }
-        }
-        if failed > 0 {
-            return Err(Fault::NotDelivered {
-                failed,
-                count,
-                code,
-            }
-            .into());
-        }
-        Ok(())
-    }
-
-    /// Queues all of it, waiting for room; what can never be sent is given up.
-    async fn send(
-        &self,
-        mut out: Vec<Outgoing>,
-        sent: &mut Vec<Sent<'_>>,
-        dead: &mut Vec<Dead>,
-    ) -> Result<Option<weir_bus::Delivery>, BoxError> {
-        let mut tries = 0;
-        while !out.is_empty() {
-            match self.producer.send(out.clone()) {
-                Ok(delivery) => return Ok(Some(delivery)),
-                Err(Refused::TooLarge { index }) => {
-                    out.remove(index);
-                    dead.push(give_up(sent.remove(index).dead, TOO_LARGE));
-                }
-                Err(Refused::Full) if tries < TRIES => {
-                    tries += 1;
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Err(Refused::Full) => return Err(Fault::QueueFull.into()),
-            }
-        }
-        Ok(None)
-    }
 }
 
-/// A verdict on its way, with what is needed once it is acknowledged.
-struct Sent<'a> {
-    partition: i32,
-    offset: i64,
-    fingerprint: Fingerprint,
-    received_at: Timestamp,
-    action: weir_records::Action,
-    dead: &'a Record,
+/// What a record is whose id was used before, for that content.
+fn repeated(item: &Work<'_>, first: Content) -> Known {
+    if item.content == first {
+        Known::Duplicate
+    } else {
+        Known::Conflict
+    }
 }
 
 impl Work<'_> {
-    fn outgoing(self, verdict: Verdict) -> Outgoing {
-        let source = Source {
-            partition: self.record.partition,
-            offset: self.record.offset,
-        };
-        let judged = Judged {
-            message: self.message,
-            verdict,
-            source,
-        };
-        Outgoing {
-            topic: topic::VERDICTS,
-            partition: Some(self.record.partition),
-            key: self.record.key.to_vec(),
-            payload: judged.encode(),
-        }
-    }
-
     fn dead(&self, reason: &'static str) -> Dead {
         give_up(self.record, reason)
     }
@@ -426,6 +338,7 @@ fn decode<'a>(records: &'a [Record], dead: &mut Vec<Dead>) -> Vec<Work<'a>> {
         match weir_records::decode_message(&record.payload) {
             Ok(message) => work.push(Work {
                 fingerprint: Fingerprint::of(&message.tenant, &message.id),
+                content: Content::of(&message),
                 record,
                 message,
             }),

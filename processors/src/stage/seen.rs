@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use sha2::{Digest, Sha256};
-use weir_records::Judged;
+use weir_records::{Judged, Message};
 
 /// 128 bits that stand for a message's tenant and id. Producers choose ids, so the
 /// hash is one in which nobody finds two alike.
@@ -23,13 +23,36 @@ impl Fingerprint {
     }
 }
 
+/// Stands for what an id was used for: channel, text and sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Content(u64);
+
+impl Content {
+    pub(super) fn of(message: &Message) -> Self {
+        let mut hash = Sha256::new();
+        for part in [
+            Some(&message.channel),
+            Some(&message.text),
+            message.sender.as_ref(),
+        ] {
+            let part = part.map_or("", String::as_str);
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        hash.update([u8::from(message.by_user)]);
+        let mut short = [0; 8];
+        short.copy_from_slice(&hash.finalize()[..8]);
+        Self(u64::from_le_bytes(short))
+    }
+}
+
 /// The memory of one partition.
 #[derive(Debug)]
 pub(super) struct Seen {
     /// The last source offset that has a verdict; readers drop what is not above it.
     last: Option<i64>,
-    /// The offset that each remembered message was judged at.
-    offsets: HashMap<Fingerprint, i64>,
+    /// The offset that each remembered message was judged at, and what it said.
+    offsets: HashMap<Fingerprint, (i64, Content)>,
     order: VecDeque<Fingerprint>,
     room: usize,
 }
@@ -47,7 +70,7 @@ impl Seen {
 
     /// A verdict is out. An earlier offset of the same message stays: that is the one
     /// that counts.
-    pub(super) fn add(&mut self, message: Fingerprint, offset: i64) {
+    pub(super) fn add(&mut self, message: Fingerprint, content: Content, offset: i64) {
         self.reach(offset);
         if self.offsets.contains_key(&message) {
             return;
@@ -57,7 +80,7 @@ impl Seen {
         {
             self.offsets.remove(&oldest);
         }
-        self.offsets.insert(message, offset);
+        self.offsets.insert(message, (offset, content));
         self.order.push_back(message);
     }
 
@@ -65,6 +88,7 @@ impl Seen {
     pub(super) fn add_judged(&mut self, judged: &Judged) {
         self.add(
             Fingerprint::of(&judged.message.tenant, &judged.message.id),
+            Content::of(&judged.message),
             judged.source.offset,
         );
     }
@@ -79,8 +103,8 @@ impl Seen {
         self.last
     }
 
-    /// At which offset the message was judged, if that is remembered.
-    pub(super) fn offset(&self, message: Fingerprint) -> Option<i64> {
+    /// At which offset the message was judged and what it said, if that is remembered.
+    pub(super) fn judged(&self, message: Fingerprint) -> Option<(i64, Content)> {
         self.offsets.get(&message).copied()
     }
 }
@@ -93,9 +117,9 @@ mod tests {
     fn the_first_offset_of_a_message_is_the_one_remembered() {
         let mut seen = Seen::new(10);
         let message = Fingerprint::of("t", "1");
-        seen.add(message, 5);
-        seen.add(message, 9);
-        assert_eq!(seen.offset(message), Some(5));
+        seen.add(message, Content(1), 5);
+        seen.add(message, Content(2), 9);
+        assert_eq!(seen.judged(message), Some((5, Content(1))));
         assert_eq!(seen.last(), Some(9));
         seen.reach(3);
         assert_eq!(seen.last(), Some(9));
@@ -105,10 +129,17 @@ mod tests {
     fn memory_is_bounded_and_the_oldest_goes() {
         let mut seen = Seen::new(3);
         for offset in 0..5 {
-            seen.add(Fingerprint::of("t", &offset.to_string()), offset);
+            seen.add(
+                Fingerprint::of("t", &offset.to_string()),
+                Content(7),
+                offset,
+            );
         }
-        assert_eq!(seen.offset(Fingerprint::of("t", "1")), None);
-        assert_eq!(seen.offset(Fingerprint::of("t", "2")), Some(2));
+        assert_eq!(seen.judged(Fingerprint::of("t", "1")), None);
+        assert_eq!(
+            seen.judged(Fingerprint::of("t", "2")),
+            Some((2, Content(7)))
+        );
         assert_eq!((seen.offsets.len(), seen.order.len()), (3, 3));
     }
 

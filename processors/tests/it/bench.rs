@@ -244,6 +244,7 @@ pub(crate) fn message(channel: &str, id: &str, text: &str) -> Message {
         text: text.to_owned(),
         sent_at: now,
         received_at: now,
+        by_user: false,
         metadata: None,
     }
 }

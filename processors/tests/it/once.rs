@@ -63,11 +63,9 @@ async fn what_the_history_holds_is_not_judged_again() {
     role.stop().await;
     history.stop().await;
 
-    // Nothing is left to read back; another partition, another channel, the same message.
+    // Nothing is left to read back; another partition, the same message.
     let role = bench.process(judge());
-    let mut again = hellos(&["b", "x"]);
-    again[0].channel = "arena".to_owned();
-    bench.send(1, &again).await;
+    bench.send(1, &hellos(&["b", "x"])).await;
     bench.send(0, &hellos(&["a"])).await;
     bench.wait_processed(1, 2).await;
     bench.wait_processed(0, 3).await;
@@ -75,6 +73,43 @@ async fn what_the_history_holds_is_not_judged_again() {
     role.stop().await;
     assert_eq!(offsets(&bench, 0).await, [0, 1]);
     assert_eq!(offsets(&bench, 1).await, [1]);
+    assert!(bench.dead().await.is_empty());
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_used_for_another_message_is_not_lost_without_a_trace() {
+    let bench = Bench::start().await;
+    let changed = |id: &str| {
+        let mut message = hellos(&[id]).remove(0);
+        message.text = "something else".to_owned();
+        message
+    };
+    // Within a batch, among those judged lately, and as the history knows them.
+    let mut first = hellos(&["a", "b"]);
+    first.push(changed("a"));
+    bench.send(0, &first).await;
+    let role = bench.process(judge());
+    let history = bench.history();
+    bench.wait_processed(0, 3).await;
+    bench.send(0, &[changed("b")]).await;
+    bench.wait_processed(0, 4).await;
+    bench
+        .wait_committed(topic::GROUP_HISTORY, topic::VERDICTS, 0, 2)
+        .await;
+    bench.send(1, &[changed("b")]).await;
+    bench.wait_processed(1, 1).await;
+    role.stop().await;
+    history.stop().await;
+    assert_eq!(offsets(&bench, 0).await, [0, 1]);
+    assert!(offsets(&bench, 1).await.is_empty());
+    let reasons: Vec<_> = bench
+        .dead()
+        .await
+        .into_iter()
+        .map(|dead| dead.reason)
+        .collect();
+    assert_eq!(reasons, ["id_conflict"; 3]);
     bench.stop().await;
 }
 

@@ -142,6 +142,7 @@ impl From<Message> for wire::Message {
             sent_at: Some(message.sent_at.as_microsecond()),
             received_at: message.received_at.as_microsecond(),
             metadata: message.metadata.unwrap_or_default(),
+            by_user: message.by_user,
         }
     }
 }
@@ -159,6 +160,7 @@ impl TryFrom<wire::Message> for Message {
             sent_at: time(record.sent_at, "sent_at")?,
             received_at: time(said(record.received_at), "received_at")?,
             metadata: Some(record.metadata).filter(|m| !m.is_empty()),
+            by_user: record.by_user,
         })
     }
 }

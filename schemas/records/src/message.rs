@@ -16,6 +16,9 @@ pub struct Message {
     /// Who said it, where the producer named one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sender: Option<String>,
+    /// The sender is a user who signed in, not a name that a producer's key gave.
+    #[serde(default)]
+    pub by_user: bool,
     /// Unique in its tenant.
     pub id: String,
     /// What was said: 1 byte to 8 KiB of UTF-8, trimmed.

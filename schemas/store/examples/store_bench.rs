@@ -40,6 +40,7 @@ fn row(n: i64) -> Judged {
             ),
             sent_at: at,
             received_at: at,
+            by_user: false,
             metadata: None,
         },
         verdict: Verdict {

@@ -36,6 +36,7 @@ pub fn judged(partition: i32, offset: i64, received_at: Timestamp) -> Judged {
             text: format!("the text of message {offset}, said in partition {partition}"),
             sent_at: received_at,
             received_at,
+            by_user: false,
             metadata: None,
         },
         verdict: Verdict {

@@ -20,6 +20,7 @@ pub fn message() -> Message {
         text: "you are an 🥔 idiot".to_owned(),
         sent_at: time("2026-11-22T10:00:00.123456Z"),
         received_at: time("2026-11-22T23:59:59.999999Z"),
+        by_user: false,
         metadata: Some(r#"{"game":"chess","round":3}"#.to_owned()),
     }
 }
@@ -29,6 +30,7 @@ pub fn bare() -> Message {
     Message {
         sender: None,
         sent_at: time("1969-12-31T23:59:59.999999Z"),
+        by_user: false,
         metadata: None,
         ..message()
     }

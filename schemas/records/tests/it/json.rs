@@ -18,7 +18,7 @@ fn a_verdict_has_the_documented_shape() {
 
 #[test]
 fn a_judged_message_is_the_message_with_its_verdict_and_place() {
-    let message = r#""tenant":"acme","channel":"lobby","sender":"Zoë","id":"m-1","text":"you are an 🥔 idiot","sent_at":"2026-11-22T10:00:00.123456Z","received_at":"2026-11-22T23:59:59.999999Z","metadata":{"game":"chess","round":3}"#;
+    let message = r#""tenant":"acme","channel":"lobby","sender":"Zoë","by_user":false,"id":"m-1","text":"you are an 🥔 idiot","sent_at":"2026-11-22T10:00:00.123456Z","received_at":"2026-11-22T23:59:59.999999Z","metadata":{"game":"chess","round":3}"#;
     let json = format!(r#"{{{message},"verdict":{VERDICT},"partition":3,"offset":9876543210}}"#);
     assert_eq!(serde_json::to_string(&examples::judged()).unwrap(), json);
     let read: Judged = serde_json::from_str(&json).unwrap();

@@ -35,11 +35,12 @@ prop_compose! {
         sender in option::of(".{1,20}"),
         id in ".{1,20}",
         text in ".{1,200}",
+        by_user in any::<bool>(),
         sent_at in sent(),
         received_at in time(),
         metadata in option::of("[a-z]{1,9}".prop_map(|key| format!("{{\"{key}\":1}}"))),
     ) -> Message {
-        Message { tenant, channel, sender, id, text, sent_at, received_at, metadata }
+        Message { tenant, channel, sender, by_user, id, text, sent_at, received_at, metadata }
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) fn row(id: &str, offset: i64) -> Judged {
             text: format!("words of {id}"),
             sent_at: at,
             received_at: at,
+            by_user: false,
             metadata: Some(r#"{"depth":1}"#.into()),
         },
         verdict: Verdict {
