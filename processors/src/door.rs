@@ -1,10 +1,12 @@
 //! `POST /v1/score`: verdicts without keeping anything.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{DefaultBodyLimit, FromRef, State};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,11 +20,15 @@ use crate::judge::{Judge, JudgeError};
 pub const MAX_TEXTS: usize = 100;
 /// Bytes of a text at most.
 pub const MAX_TEXT_BYTES: usize = 8 * 1024;
+/// Texts of all callers that may wait for the model at once: a small part of its queue,
+/// so that messages get their verdicts however much is asked here.
+pub const WAITING_TEXTS: usize = 500;
 
 #[derive(Clone)]
 struct Doors {
     judge: Judge,
     auth: Auth,
+    room: Arc<Semaphore>,
 }
 
 impl FromRef<Doors> for Auth {
@@ -33,10 +39,15 @@ impl FromRef<Doors> for Auth {
 
 /// The route `POST /v1/score`.
 pub fn router(judge: Judge, auth: Auth) -> OpenApiRouter {
+    let doors = Doors {
+        judge,
+        auth,
+        room: Arc::new(Semaphore::new(WAITING_TEXTS)),
+    };
     OpenApiRouter::new()
         .routes(routes!(score))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(Doors { judge, auth })
+        .with_state(doors)
 }
 
 /// Room for the largest request, with some of its characters escaped.
@@ -106,6 +117,10 @@ async fn score(
     if more > 0 {
         caller.admit(more)?;
     }
+    let places = u32::try_from(texts.len()).unwrap_or(u32::MAX);
+    let Ok(_room) = doors.room.try_acquire_many(places) else {
+        return Err(refusal(0, JudgeError::Overloaded));
+    };
     let verdicts = doors.judge.judge(&texts).await;
     let verdicts = verdicts
         .into_iter()

@@ -111,6 +111,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// Works until the queue is closed.
     pub(crate) fn run(mut self) {
+        let _alarm = Alarm(Arc::clone(&self.queue));
         while let Some(work) = self.queue.next() {
             match work {
                 Work::Tokenise(texts) => self.tokenise(texts),
@@ -232,6 +233,18 @@ impl Worker {
         if let Some(text) = row.text.text.lock().take() {
             self.metrics.failed(ScoreError::Refused, 1);
             text.fail(ScoreError::Refused);
+        }
+    }
+}
+
+/// A thread that ends by a fault of ours must not leave callers waiting for it.
+struct Alarm(Arc<Queue>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a model thread has ended by a fault; no more texts are scored");
+            self.0.close();
         }
     }
 }
