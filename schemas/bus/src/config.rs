@@ -135,7 +135,10 @@ impl Config {
         self.client(&[
             ("enable.idempotence", "true"),
             ("acks", "all"),
-            ("linger.ms", "1"),
+            // A record leaves at once; while two requests are out, the next records gather.
+            // So a lone message waits for nobody, and under load few requests carry many.
+            ("linger.ms", "0"),
+            ("max.in.flight.requests.per.connection", "2"),
             ("partitioner", "murmur2_random"),
             ("message.max.bytes", &MAX_MESSAGE_BYTES.to_string()),
             ("delivery.timeout.ms", &timeout.to_string()),
