@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 use weir_broker::{Auth, Broker, Config};
 
-use crate::{logs, signals};
+use crate::{logs, memory, signals};
 
 /// `weir broker`
 #[derive(Debug, Args)]
@@ -39,6 +39,7 @@ enum AuthMode {
 
 impl Command {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        memory::settle();
         logs::start(false);
         tokio::runtime::Runtime::new()?.block_on(self.serve())
     }

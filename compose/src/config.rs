@@ -34,6 +34,8 @@ pub(crate) struct Source {
 pub(crate) struct Config {
     /// Address of the HTTP door.
     pub(crate) listen: SocketAddr,
+    /// HTTP connections at a time; more wait until one ends.
+    pub(crate) connections: usize,
     /// Folder of `weir up`.
     pub(crate) data: PathBuf,
     /// `embedded`; `scylla` comes with the CQL store.
@@ -70,7 +72,7 @@ pub(crate) struct Bus {
     /// Copies of each, on Apache Kafka.
     pub(crate) replication: i32,
     /// How long the embedded broker keeps records, in hours.
-    pub(crate) retention_hours: u64,
+    pub(crate) retention_hours: u32,
     /// Messages that may wait for the broker; more are refused with 503.
     pub(crate) queue_messages: usize,
     /// Bytes that may wait for the broker.
@@ -111,6 +113,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            connections: 4_096,
             data: PathBuf::from("data"),
             store: Store::Embedded,
             lake: String::new(),
@@ -146,7 +149,7 @@ impl Default for Model {
             path: PathBuf::new(),
             runtime: PathBuf::new(),
             sessions: 0,
-            batch_tokens: 1024,
+            batch_tokens: 512,
             queue: 4096,
             thresholds: weir_processors::Thresholds::default(),
         }
@@ -163,7 +166,7 @@ impl Default for Sink {
 }
 
 impl Source {
-    /// Defaults, then the file, then `WEIR_…` of the environment (`WEIR_SQL__MEMORY_MIB=512`).
+    /// Defaults, then the file, then `WEIR_…` of the environment (`WEIR_SQL__CONCURRENT_QUERIES=8`).
     pub(crate) fn load(&self) -> Result<Config> {
         let mut figment = Figment::from(Serialized::defaults(Config::default()));
         if let Some(file) = &self.file {
@@ -200,8 +203,13 @@ impl Config {
     /// What the types alone can't say.
     fn check(&self) -> Result<()> {
         let positive = [
+            (
+                "connections",
+                i64::try_from(self.connections).unwrap_or(i64::MAX),
+            ),
             ("bus.partitions", i64::from(self.bus.partitions)),
             ("bus.replication", i64::from(self.bus.replication)),
+            ("bus.retention_hours", i64::from(self.bus.retention_hours)),
             (
                 "bus.queue_messages",
                 i64::try_from(self.bus.queue_messages).unwrap_or(i64::MAX),

@@ -13,7 +13,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -45,7 +45,11 @@ impl DataDir {
     /// Creates the folder if it is missing, checks its version, and locks it.
     pub(crate) fn open(root: &Path) -> Result<Self> {
         let shown = root.display();
-        fs::create_dir_all(root)
+        // Texts lie in it: nobody else on this machine is to read them.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(root)
             .with_context(|| format!("can't create the data folder {shown}"))?;
         let lock_path = root.join("lock");
         let lock = OpenOptions::new()

@@ -6,12 +6,21 @@ use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 
 /// Libraries that at a finer level log what passes through them: queries, plans, records.
-const NEVER_FINER: [&str; 6] = [
+const NEVER_FINER: [&str; 15] = [
+    "buoyant_kernel",
+    "buoyant_kernel_engine",
     "datafusion",
+    "datafusion_catalog_listing",
+    "datafusion_datasource",
+    "datafusion_datasource_parquet",
+    "datafusion_expr",
     "datafusion_optimizer",
-    "sqlparser",
-    "delta_kernel",
+    "datafusion_physical_plan",
+    "datafusion_pruning",
+    "datafusion_sql",
     "deltalake",
+    "deltalake_core",
+    "sqlparser",
     "tokenizers",
 ];
 
@@ -37,5 +46,21 @@ pub(crate) fn start(quiet: bool) {
         lines.with_target(false).init();
     } else {
         lines.json().init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NEVER_FINER;
+
+    #[test]
+    fn every_library_that_is_kept_quiet_is_one_that_is_linked() {
+        let locked = include_str!("../../Cargo.lock");
+        for library in NEVER_FINER {
+            let linked = [library.to_owned(), library.replace('_', "-")]
+                .iter()
+                .any(|name| locked.contains(&format!("\nname = \"{name}\"\n")));
+            assert!(linked, "{library} is not linked");
+        }
     }
 }

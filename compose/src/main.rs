@@ -3,6 +3,7 @@
 //! This file only names the commands; each has a file of its own. Which parts a
 //! role is made of is decided in [`roles`], once.
 
+mod accept;
 mod admin;
 mod broker;
 mod check;
@@ -11,6 +12,7 @@ mod client;
 mod config;
 mod data;
 mod logs;
+mod memory;
 mod replay;
 mod roles;
 mod runtime;

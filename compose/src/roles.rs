@@ -23,11 +23,11 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use weir_auth::Auth;
 use weir_bus::{Producer, Worker};
+use weir_processors::Judge;
 use weir_records::topic;
 use weir_store::History;
 
 use crate::config::{self, Config};
-use crate::runtime;
 use crate::serve::Readiness;
 
 /// User name of Weir's own clients at the embedded broker.
@@ -53,7 +53,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Ingest => "ingest",
             Self::Process => "process",
@@ -142,8 +142,7 @@ pub(crate) async fn sink(parts: &Parts, stop: &CancellationToken) -> Result<Runn
     })
 }
 
-pub(crate) fn process(parts: &Parts, stop: &CancellationToken) -> Result<Running> {
-    let judge = runtime::judge(&parts.config.model, &parts.registry)?;
+pub(crate) fn process(parts: &Parts, judge: Judge, stop: &CancellationToken) -> Result<Running> {
     let stage = weir_processors::stage(
         judge.clone(),
         parts.producer.clone(),

@@ -3,29 +3,41 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt as _;
 use futures::future::{BoxFuture, join_all};
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
+use weir_auth::door::{Code, Problem};
+
+use crate::accept;
 
 /// Answers `Ok` or why that part is not ready.
 pub(crate) type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// Checks by the name of what they look at.
+type Answers = Vec<(&'static str, Result<(), String>)>;
+
+/// How long answers hold: a check costs connections, and anybody may ask.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Checks by the name of what they look at, one round at a time.
 #[derive(Clone, Default)]
-pub(crate) struct Readiness(Vec<(&'static str, Check)>);
+pub(crate) struct Readiness {
+    checks: Vec<(&'static str, Check)>,
+    last: Arc<Mutex<Option<(Instant, Answers)>>>,
+}
 
 impl Readiness {
     pub(crate) fn add<F>(
@@ -35,7 +47,21 @@ impl Readiness {
     ) where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
-        self.0.push((name, Arc::new(move || Box::pin(check()))));
+        self.checks
+            .push((name, Arc::new(move || Box::pin(check()))));
+    }
+
+    async fn answers(&self) -> Answers {
+        let mut last = self.last.lock().await;
+        if let Some((at, answers)) = &*last
+            && at.elapsed() < FRESH
+        {
+            return answers.clone();
+        }
+        let checks = self.checks.iter();
+        let answers = join_all(checks.map(|(name, check)| async { (*name, check().await) })).await;
+        *last = Some((Instant::now(), answers.clone()));
+        answers
     }
 }
 
@@ -60,8 +86,9 @@ pub(crate) async fn run(
     routers: Vec<OpenApiRouter>,
     registry: Registry,
     readiness: Readiness,
+    connections: usize,
     stop: CancellationToken,
-) -> Result<()> {
+) {
     let all = routers.into_iter().fold(
         OpenApiRouter::with_openapi(Document::openapi()),
         OpenApiRouter::merge,
@@ -70,20 +97,22 @@ pub(crate) async fn run(
     let app = routes
         .merge(operations(registry, readiness))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
-        .layer(CatchPanicLayer::new());
-    let listener = listener.tap_io(|connection| {
-        // Small answers must not wait for each other.
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY can't be set");
-        }
-    });
-    axum::serve(
-        listener,
-        app.into_make_service_with_connect_info::<SocketAddr>(),
-    )
-    .with_graceful_shutdown(async move { stop.cancelled().await })
-    .await
-    .context("the HTTP server failed")
+        .fallback(|| async {
+            Problem::new(Code::NotFound, "there is no such page; `/docs` lists them")
+        })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(
+                Code::MethodNotAllowed,
+                "this page takes other methods; see `/docs`",
+            )
+        })
+        .layer(CatchPanicLayer::custom(panicked));
+    accept::serve(listener, app, connections, stop).await;
+}
+
+/// The panic itself is in the log; what it says is not for callers.
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    Problem::new(Code::Internal, "a fault of ours; it is in the log").into_response()
 }
 
 fn operations(registry: Registry, readiness: Readiness) -> Router {
@@ -116,13 +145,7 @@ async fn metrics(State(registry): State<Registry>) -> impl IntoResponse {
 
 /// 200 when every part is ready, else 503; either way a line for each part.
 async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
-    let answers = join_all(
-        readiness
-            .0
-            .iter()
-            .map(|(name, check)| async move { (*name, check().await) }),
-    )
-    .await;
+    let answers = readiness.answers().await;
     let status = if answers.iter().all(|(_, answer)| answer.is_ok()) {
         StatusCode::OK
     } else {

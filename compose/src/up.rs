@@ -9,24 +9,29 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 use prometheus::{IntGauge, Opts, Registry};
 use tokio_util::sync::CancellationToken;
 use weir_auth::Auth;
 use weir_broker::Broker;
 use weir_bus::Producer;
+use weir_processors::Judge;
 use weir_store::embedded;
 
+use crate::accept;
 use crate::config::{self, Config};
 use crate::data::{Admin, DataDir};
 use crate::roles::{self, Parts, Role, Running};
 use crate::serve::{self, Readiness};
-use crate::{check, logs, signals};
+use crate::{check, logs, memory, runtime, signals};
 
 const ADMIN: &str = "admin";
+/// Between two looks at whether the workers still run.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// `weir up`
 #[derive(Debug, Args)]
@@ -44,6 +49,7 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) fn run(self, source: &config::Source) -> Result<ExitCode> {
+        memory::settle();
         logs::start(false);
         let mut config = source.load()?;
         config.data = self.data.unwrap_or(config.data);
@@ -63,22 +69,43 @@ async fn up(config: Config, roles: &[Role]) -> Result<()> {
     let base = format!("http://{}", listener.local_addr()?);
     let registry = Registry::new();
     build_info(&registry)?;
+    // Most that can be missing is missing here, so it is looked at before anything runs.
+    let judge = roles
+        .contains(&Role::Process)
+        .then(|| runtime::judge(&config.model, &registry))
+        .transpose()?;
+    anyhow::ensure!(
+        config.bus.brokers.is_empty(),
+        "`weir up` runs a broker of its own; leave the setting `bus.brokers` empty"
+    );
 
     let broker = start_broker(&config, &data, &registry).await?;
     let stages = Stages::default();
-    let started = start(config, roles, &data, &broker, registry.clone(), &stages).await;
+    let connections = accept::fitting(config.connections);
+    let started = tokio::select! {
+        started = start(config, roles, judge, &data, &broker, registry.clone(), &stages, &stop) => started.map(Some),
+        () = stop.cancelled() => Ok(None),
+    };
     let result = match started {
-        Ok(up) => {
+        Ok(Some(up)) => {
             let first = first_run(&up.auth, &data, &base).await?;
             welcome(&base, first.as_deref())?;
             tracing::info!(%base, "ready");
             let limit = Duration::from_secs(up.stop_seconds);
-            let served = serve::run(listener, up.routers, registry, up.readiness, stop.clone());
+            let served = serve::run(
+                listener,
+                up.routers,
+                registry,
+                up.readiness,
+                connections,
+                stop.clone(),
+            );
             tokio::pin!(served);
-            let served = tokio::select! {
-                served = &mut served => served,
+            let ended = tokio::select! {
+                () = &mut served => None,
                 // Connections that stay open must not hold up the stop.
-                () = async { stop.cancelled().await; tokio::time::sleep(limit / 3).await } => Ok(()),
+                () = async { stop.cancelled().await; tokio::time::sleep(limit / 3).await } => None,
+                role = up.workers.one_ended() => Some(role),
             };
             stages.process.cancel();
             let drained = tokio::time::timeout(limit / 2, up.workers.join_after(&stages)).await;
@@ -87,8 +114,14 @@ async fn up(config: Config, roles: &[Role]) -> Result<()> {
                     "not everything was drained in time; it goes on with the next start"
                 );
             }
-            served
+            ended.map_or(Ok(()), |role| {
+                Err(anyhow!(
+                    "the role `{role}` has ended by a fault (see the log); nothing accepted is lost, \
+                     and goes on with the next start"
+                ))
+            })
         }
+        Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
     stages.cancel();
@@ -120,6 +153,20 @@ struct Workers {
 }
 
 impl Workers {
+    /// Returns when a worker has ended although nobody told it to; answers its role.
+    async fn one_ended(&self) -> &'static str {
+        let ended = |running: &Running| running.workers.iter().any(JoinHandle::is_finished);
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if ended(&self.process) {
+                return Role::Process.name();
+            }
+            if ended(&self.sink) {
+                return Role::Sink.name();
+            }
+        }
+    }
+
     /// The processor first; then the sinks still write what it published.
     async fn join_after(self, stages: &Stages) {
         join(self.process).await;
@@ -162,16 +209,18 @@ async fn start_broker(config: &Config, data: &DataDir, registry: &Registry) -> R
 async fn start(
     config: Config,
     roles: &[Role],
+    judge: Option<Judge>,
     data: &DataDir,
     broker: &Broker,
     registry: Registry,
     stages: &Stages,
+    stop: &CancellationToken,
 ) -> Result<Started> {
     let bus = config.bus(
         broker.address().to_string(),
         config::embedded_security(data.broker_secret()?),
     );
-    let retention = Duration::from_secs(config.bus.retention_hours * 3600);
+    let retention = Duration::from_secs(u64::from(config.bus.retention_hours) * 3600);
     weir_bus::create_topics(&bus, retention)
         .await
         .context("the topics can't be made")?;
@@ -196,11 +245,11 @@ async fn start(
     if roles.contains(&Role::Sink) {
         sink = roles::sink(&parts, &stages.sink).await?;
     }
-    if roles.contains(&Role::Process) {
-        process = roles::process(&parts, &stages.process)?;
+    if let Some(judge) = judge {
+        process = roles::process(&parts, judge, &stages.process)?;
     }
     if roles.contains(&Role::Ingest) {
-        ingest = roles::ingest(&parts, &mut readiness, &stages.readers).await?;
+        ingest = roles::ingest(&parts, &mut readiness, stop).await?;
     }
     let routers = [&mut query, &mut process, &mut ingest]
         .into_iter()

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use jiff::Timestamp;
@@ -183,9 +184,10 @@ async fn list_keys(
 async fn revoke_key(
     State(auth): State<Auth>,
     Authenticated(caller): Authenticated,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<axum::Json<KeyInfo>, Problem> {
     caller.require(Scope::Admin)?;
+    let Path(id) = id?;
     let known = auth
         .keys(only(&caller))
         .await?
@@ -243,10 +245,11 @@ async fn list_users(
 async fn change_user(
     State(auth): State<Auth>,
     Authenticated(caller): Authenticated,
-    Path(username): Path<String>,
+    username: Result<Path<String>, PathRejection>,
     Json(change): Json<UserChange>,
 ) -> Result<axum::Json<UserInfo>, Problem> {
     caller.require(Scope::Admin)?;
+    let Path(username) = username?;
     let missing = || Problem::new(Code::NotFound, "there is no such user");
     let tenant = only(&caller);
     let known = auth

@@ -126,13 +126,16 @@ fn examples(out: &mut impl Write, judged: &[Judged]) -> Result<()> {
         }) else {
             continue;
         };
-        let text: String = row
+        let mut text: String = row
             .message
             .text
             .chars()
             .take(EXAMPLE_LENGTH)
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
+        if row.message.text.chars().count() > EXAMPLE_LENGTH {
+            text.push('…');
+        }
         let reasons: Vec<String> = row
             .verdict
             .reasons
