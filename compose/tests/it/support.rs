@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 /// Generous: machines that run tests are busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Comments in the sample.
+const SAMPLE: usize = 3_000;
+
 /// The program with nothing of the caller's environment that would change settings.
 pub(crate) fn weir() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
@@ -51,13 +54,27 @@ impl Weir {
 
     /// Starts again on the same folder; waits until it says that it runs.
     pub(crate) fn restart(&mut self, settings: &[(&str, &str)]) {
+        self.launch(settings);
+        let output = self.child.as_mut().and_then(|child| child.stdout.take());
+        let mut lines = BufReader::new(output.unwrap()).lines();
+        let first = lines
+            .next()
+            .unwrap_or_else(|| panic!("weir did not start: {}", self.log()))
+            .unwrap();
+        self.url = first.rsplit(' ').next().unwrap().to_owned();
+        // What follows is read to its end, so that the program never writes into nothing.
+        std::thread::spawn(move || lines.for_each(drop));
+    }
+
+    /// Starts again on the same folder, and does not wait.
+    pub(crate) fn launch(&mut self, settings: &[(&str, &str)]) {
         assert!(self.child.is_none(), "it still runs");
         let log = File::options()
             .create(true)
             .append(true)
             .open(self.log_path())
             .unwrap();
-        let mut child = weir()
+        let child = weir()
             .args(["up", "--listen", "127.0.0.1:0", "--data"])
             .arg(self.data())
             .envs(settings.iter().copied())
@@ -65,15 +82,7 @@ impl Weir {
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = lines
-            .next()
-            .unwrap_or_else(|| panic!("weir did not start: {}", self.log()))
-            .unwrap();
-        self.url = first.rsplit(' ').next().unwrap().to_owned();
         self.child = Some(child);
-        // What follows is read to its end, so that the program never writes into nothing.
-        std::thread::spawn(move || lines.for_each(drop));
     }
 
     pub(crate) fn kill(&mut self) {
@@ -161,16 +170,40 @@ impl Weir {
         )
     }
 
-    /// Rows of a query, as JSON arrays.
+    /// Rows of a query, as JSON arrays. Asks again while Weir says to come back later, as it
+    /// does until the newest rows are read back after a start.
     pub(crate) fn sql(&self, credential: &str, query: &str) -> Vec<Value> {
-        let (status, answer) = self.call(
-            "POST",
-            "/v1/sql",
-            credential,
-            Some(&json!({ "query": query })),
-        );
+        let body = json!({ "query": query });
+        let began = Instant::now();
+        let (status, answer) = loop {
+            let (status, answer) = self.call("POST", "/v1/sql", credential, Some(&body));
+            if status != 503 || began.elapsed() > PATIENCE {
+                break (status, answer);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
         assert_eq!(status, 200, "{answer}");
         answer["rows"].as_array().unwrap().clone()
+    }
+
+    /// Whatever a test did: no secret and no text of the sample is in the log.
+    fn nothing_leaked(&self) {
+        let log = self.log();
+        let mut never: Vec<String> = sample(SAMPLE)
+            .iter()
+            .filter_map(|message| message["text"].as_str())
+            .filter(|text| text.len() > 20)
+            .map(str::to_owned)
+            .collect();
+        if let Ok(admin) = fs::read(self.data().join("admin.json")) {
+            let admin: Value = serde_json::from_slice(&admin).unwrap();
+            never.extend(["api_key", "password"].map(|name| admin[name].as_str().unwrap().into()));
+        }
+        if let Ok(secret) = fs::read_to_string(self.data().join("secrets/broker")) {
+            never.push(secret.trim().to_owned());
+        }
+        let found = never.iter().filter(|one| log.contains(one.as_str()));
+        assert_eq!(found.count(), 0, "texts or secrets are in the log");
     }
 
     /// A tool of the command line, pointed at this Weir.
@@ -188,6 +221,9 @@ impl Drop for Weir {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
+        }
+        if !std::thread::panicking() {
+            self.nothing_leaked();
         }
     }
 }
