@@ -10,6 +10,7 @@ seconds are user and system time of all of Weir, the embedded broker included; t
 Python's alone and, beside them, with its servers'. The load program is in neither.
 """
 import argparse
+import concurrent.futures
 import http.client
 import json
 import os
@@ -52,12 +53,23 @@ class Weir:
         self.key = json.loads((self.folder / "data/admin.json").read_text())["api_key"]
         self.local = threading.local()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
     def cpu(self):
         fields = pathlib.Path(f"/proc/{self.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / TICK
 
     def rss_mib(self):
         return round(int(pathlib.Path(f"/proc/{self.child.pid}/statm").read_text().split()[1]) * PAGE / 2**20, 1)
+
+    def peak_mib(self):
+        """The most that was ever resident."""
+        status = pathlib.Path(f"/proc/{self.child.pid}/status").read_text()
+        return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
 
     def call(self, method, path, body=None):
         if not hasattr(self.local, "connection"):
@@ -79,10 +91,19 @@ class Weir:
         rows = [line.split() for line in lines if line.startswith(name + "_bucket")]
         return [(float(label.split('le="')[1].split('"')[0]), float(count)) for label, count in rows]
 
+    def counter(self, name):
+        """Sum of a counter of /metrics over its labels."""
+        lines = self.call("GET", "/metrics")[1].decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith((name + " ", name + "{")))
+
+    def stored(self):
+        """Messages that are in history and in the lake."""
+        return min(self.counter("weir_history_rows_total"), self.counter("weir_lake_rows_total"))
+
     def stop(self):
         self.child.terminate()
         self.child.wait(30)
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def messages(texts, number):
@@ -99,7 +120,11 @@ def wrk(weir, path, bodies, connections, seconds):
 
 def ingest(options, texts):
     """The door and the broker alone: nothing scores meanwhile."""
-    weir = Weir(options.weir, roles="ingest", WEIR_BUS__QUEUE_MESSAGES=500_000)
+    with Weir(options.weir, roles="ingest") as weir:
+        return ingest_on(weir, options, texts)
+
+
+def ingest_on(weir, options, texts):
     source, result = messages(texts, 20_000), {"rss_idle_mib": weir.rss_mib()}
     kinds = {"single": (1, "/v1/messages", 64, [json.dumps(m) for m in source[:5000]]),
              "batch100": (100, "/v1/messages/batch", 16, [json.dumps(source[i:i + 100]) for i in range(0, 20_000, 100)])}
@@ -107,13 +132,12 @@ def ingest(options, texts):
         file = weir.folder / kind
         file.write_text("\n".join(bodies))
         wrk(weir, path, file, connections, 2)
-        used = weir.cpu()
+        used, number = weir.cpu(), weir.counter("weir_messages_accepted_total")
         load = wrk(weir, path, file, connections, options.seconds)
-        used, number = weir.cpu() - used, load["requests"] * per
+        used, number = weir.cpu() - used, weir.counter("weir_messages_accepted_total") - number
         result[kind] = {"messages_per_s": round(number / load["seconds"]), "messages_per_cpu_s": round(number / used),
                         "p50_ms": load["p50_ms"], "p99_ms": load["p99_ms"], "bad": load["bad"]}
-    result["rss_loaded_mib"] = weir.rss_mib()
-    weir.stop()
+    result["rss_peak_mib"] = weir.peak_mib()
     return result
 
 
@@ -121,8 +145,7 @@ def gentle(weir, texts, rate=50, seconds=30):
     """From sending to the verdict in hand, one message at a time on its own connection."""
     acks, verdicts, lock = [], [], threading.Lock()
 
-    def one(message):
-        sent = time.time()
+    def one(message, sent):
         status, body = weir.call("POST", "/v1/messages", json.dumps(message))
         assert status == 202, body
         acked = time.time()
@@ -132,83 +155,98 @@ def gentle(weir, texts, rate=50, seconds=30):
             acks.append((acked - sent) * 1e3)
             verdicts.append((time.time() - sent) * 1e3)
 
-    import concurrent.futures
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        began = time.time()
+        began, under_way = time.time(), []
         for i, message in enumerate(messages(texts, rate * seconds)):
             time.sleep(max(0, began + i / rate - time.time()))
-            pool.submit(one, message)
+            under_way.append(pool.submit(one, message, began + i / rate))
+        for future in under_way:
+            future.result()
     return {"messages": len(verdicts), "verdict_p50_ms": quantile(verdicts, .5), "verdict_p99_ms": quantile(verdicts, .99),
             "ack_p50_ms": quantile(acks, .5), "ack_p99_ms": quantile(acks, .99)}
 
 
 def path(options, texts, number=20_000):
-    """Idle, gentle, then 20,000 messages through everything."""
-    import concurrent.futures
-    weir = Weir(options.weir)
+    """Idle, gentle, then 20,000 messages until history and lake hold them."""
+    with Weir(options.weir) as weir:
+        return path_on(weir, texts, number)
+
+
+def path_on(weir, texts, number):
     time.sleep(5)
     result = {"start_s": weir.start_s, "rss_idle_mib": weir.rss_mib()}
     used = weir.cpu()
     time.sleep(5)
     result["idle_cpu_percent"] = round((weir.cpu() - used) * 20, 1)
     result["gentle"] = gentle(weir, texts)
-    before = weir.sql("SELECT count(*) FROM messages")[0][0]
+    before = result["gentle"]["messages"]
+    while weir.stored() < before:
+        time.sleep(0.2)
     source = messages(texts, number)
     bodies = [json.dumps(source[i:i + 100]) for i in range(0, number, 100)]
-    used, began, peak = weir.cpu(), time.time(), 0
+    used, began = weir.cpu(), time.time()
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         assert {status for status, _ in pool.map(lambda b: weir.call("POST", "/v1/messages/batch", b), bodies)} == {202}
     result["accept_s"] = round(time.time() - began, 2)
-    while weir.sql("SELECT count(*) FROM messages")[0][0] < before + number:
-        peak = max(peak, weir.rss_mib())
-        time.sleep(0.5)
+    while weir.stored() < before + number:
+        time.sleep(0.2)
     seconds, used = time.time() - began, weir.cpu() - used
     rows = weir.sql("SELECT count(*), count(DISTINCT message_id) FROM messages")[0]
     assert rows == [before + number] * 2, rows
     result |= {"messages_per_s": round(number / seconds), "cpu_s": round(used, 2), "messages_per_cpu_s": round(number / used),
-               "rss_loaded_mib": max(peak, weir.rss_mib())}
-    weir.stop()
+               "rss_peak_mib": weir.peak_mib()}
     return result
 
 
 def freshness(options, texts, rate=500, seconds=20):
     """Accepted to visible in SQL, by Weir's own histogram and by asking for single messages."""
-    weir = Weir(options.weir)
-    probes, stop = [], threading.Event()
+    with Weir(options.weir) as weir:
+        return freshness_on(weir, texts, rate, seconds)
+
+
+def freshness_on(weir, texts, rate, seconds):
+    stop = threading.Event()
 
     def probe():
-        number = 0
+        waited = []
         while not stop.wait(0.5):
-            number += 1
-            body = json.dumps({"channel": "probe", "id": f"probe-{number}", "text": "is this visible yet"})
-            accepted = weir.call("POST", "/v1/messages", body)[0] == 202
+            id = f"probe-{len(waited)}"
+            assert weir.call("POST", "/v1/messages", json.dumps({"channel": "probe", "id": id, "text": "is this visible yet"}))[0] == 202
             began = time.time()
-            while accepted and weir.sql(f"SELECT count(*) FROM messages WHERE message_id = 'probe-{number}'")[0][0] == 0:
-                pass
-            probes.append((time.time() - began) * 1e3)
+            while weir.sql(f"SELECT count(*) FROM messages WHERE message_id = '{id}'")[0][0] == 0:
+                time.sleep(0.01)
+            waited.append((time.time() - began) * 1e3)
+        return waited
 
-    prober = threading.Thread(target=probe)
-    prober.start()
-    began, source = time.time(), messages(texts, rate * seconds)
-    for i in range(0, len(source), 10):
-        time.sleep(max(0, began + i / rate - time.time()))
-        assert weir.call("POST", "/v1/messages/batch", json.dumps(source[i:i + 10]))[0] == 202
-    stop.set()
-    prober.join()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        probing = pool.submit(probe)
+        began, source = time.time(), messages(texts, rate * seconds)
+        try:
+            for i in range(0, len(source), 10):
+                time.sleep(max(0, began + i / rate - time.time()))
+                assert weir.call("POST", "/v1/messages/batch", json.dumps(source[i:i + 10]))[0] == 202
+        finally:
+            sent_s = time.time() - began
+            stop.set()
+        probes = probing.result()
+    total = len(source) + len(probes)
+    while weir.sql("SELECT count(*) FROM messages")[0][0] < total:
+        time.sleep(0.1)
     buckets = weir.histogram("weir_accept_to_queryable_seconds")
-    total = buckets[-1][1]
+    assert buckets[-1][1] == total, (buckets[-1], total)
     p99 = next(bound for bound, count in buckets if count >= 0.99 * total)
-    weir.stop()
-    return {"messages": int(total), "queryable_p99_s_at_most": p99, "probes": len(probes),
+    return {"messages": total, "sent_per_s": round(len(source) / sent_s), "queryable_p99_s_at_most": p99, "probes": len(probes),
             "probe_p50_ms": quantile(probes, .5), "probe_max_ms": quantile(probes, 1)}
 
 
 def peer(options, parts):
     out = pathlib.Path(tempfile.mkdtemp()) / "peer.json"
     python = os.environ.get("PEER_PYTHON", sys.executable)
-    argv = [python, "bench.py", "--kafka", options.kafka, "--cql", options.cql, "--texts", str(pathlib.Path(options.texts).resolve()),
+    # It writes beside itself.
+    shutil.copytree(options.peer, out.parent / "stack")
+    argv = [python, "bench.py", "--kafka", options.kafka, "--cql", options.cql, "--texts", options.texts,
             "--only", parts, "--repeats", "1", "--seconds", str(options.seconds), "--out", str(out)]
-    subprocess.run(argv, cwd=options.peer, check=True, stdout=sys.stderr)
+    subprocess.run(argv, cwd=out.parent / "stack", check=True, stdout=sys.stderr)
     return json.loads(out.read_text())
 
 
@@ -217,19 +255,21 @@ def ratios(results):
     rows = []
     theirs, ours = results.get("peer", {}), results
     if "a_ingest_1_process" in theirs and "ingest" in ours:
-        best = max(theirs["a_ingest_1_process"] + theirs["a_ingest_2_processes"], key=lambda r: 1 / r["single"]["cpu_s_per_1000"])
         for kind in ("single", "batch100"):
+            best = min(theirs["a_ingest_1_process"] + theirs["a_ingest_2_processes"], key=lambda r: r[kind]["cpu_s_per_1000"])
             python = 1000 / best[kind]["cpu_s_per_1000"]
-            servers = sum(best[kind].get(f"{name}_cpu_s", 0) for name in ("kafka",))
+            servers = best[kind]["kafka_cpu_s"]
             number = best[kind]["messages_per_s"] * results["seconds"]
             all_of_it = number / (number / python + servers)
             mine = ours["ingest"][kind]["messages_per_cpu_s"]
             rows += [(f"ingest {kind}, messages per CPU s, Python without its broker", mine, round(python), round(mine / python, 2)),
                      (f"ingest {kind}, messages per CPU s, Python with its broker", mine, round(all_of_it), round(mine / all_of_it, 2))]
+            rows.append((f"ingest {kind}, messages per s", ours["ingest"][kind]["messages_per_s"], best[kind]["messages_per_s"],
+                         round(ours["ingest"][kind]["messages_per_s"] / best[kind]["messages_per_s"], 2)))
     if "d_path" in theirs and "path" in ours:
         run, mine = theirs["d_path"][0], ours["path"]
         python = run["messages_per_python_cpu_s"]
-        servers = run["python_cpu_s"] + run.get("kafka_cpu_s", 0) + run.get("cassandra_cpu_s", 0)
+        servers = run["python_cpu_s"] + run["kafka_cpu_s"] + run["cassandra_cpu_s"]
         rows += [("whole path, messages per CPU s, Python without its servers", mine["messages_per_cpu_s"], python,
                   round(mine["messages_per_cpu_s"] / python, 2)),
                  ("whole path, messages per CPU s, Python with its servers", mine["messages_per_cpu_s"], round(20_000 / servers),
@@ -253,6 +293,7 @@ def main():
     parser.add_argument("--cql", default="127.0.0.1:9042")
     parser.add_argument("--out", default="results.json")
     options = parser.parse_args()
+    options.texts, options.out = os.path.abspath(options.texts), os.path.abspath(options.out)
     os.chdir(ROOT)
     texts = [line.split("\t")[0].strip() for line in open(options.texts, encoding="utf-8")]
     texts = [text for text in texts if text][:20_000]
@@ -262,7 +303,8 @@ def main():
         print(name, json.dumps(results[name], indent=1), flush=True)
     if options.peer:
         letters = {"ingest": "a", "path": "d"}
-        results["peer"] = peer(options, ",".join(letters[n] for n in options.only.split(",") if n in letters))
+        parts = [letters[name] for name in options.only.split(",") if name in letters]
+        results["peer"] = peer(options, ",".join(parts)) if parts else {}
         print("\n| measure | Weir | Python | ratio |\n|---|---|---|---|")
         for row in ratios(results):
             print("| " + " | ".join(map(str, row)) + " |")
