@@ -107,16 +107,22 @@ impl Auth {
     /// [`Config::recheck_seconds`], here at once.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`], or [`Error::LastAdmin`].
     pub async fn set_disabled(&self, username: &str, disabled: bool) -> Result<User, Error> {
+        if disabled {
+            self.spare(username).await?;
+        }
         self.change(username, |user| user.disabled = disabled).await
     }
 
     /// Replaces what a user may do.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`], or [`Error::LastAdmin`].
     pub async fn set_scopes(&self, username: &str, scopes: BTreeSet<Scope>) -> Result<User, Error> {
+        if !scopes.contains(&Scope::Admin) {
+            self.spare(username).await?;
+        }
         self.change(username, |user| user.scopes = scopes).await
     }
 
@@ -140,6 +146,19 @@ impl Auth {
             .await
     }
 
+    /// Refuses to do without the last user who can let others in.
+    async fn spare(&self, username: &str) -> Result<(), Error> {
+        let users = self.users().await?;
+        let (this, others): (Vec<&User>, Vec<&User>) = users
+            .iter()
+            .filter(|user| is_administrator(user))
+            .partition(|user| user.username.eq_ignore_ascii_case(username));
+        if others.is_empty() && !this.is_empty() {
+            return Err(Error::LastAdmin);
+        }
+        Ok(())
+    }
+
     async fn change(&self, username: &str, change: impl FnOnce(&mut User)) -> Result<User, Error> {
         let mut user = self.user(username).await?.ok_or(Error::NotFound("user"))?;
         change(&mut user);
@@ -157,27 +176,32 @@ impl Auth {
     }
 
     /// The first administrator: with every scope, in the tenant `default`, with a random
-    /// password and an API key of all scopes. `None` if there is an administrator.
-    /// Answers name, password and key, which can't be had again.
+    /// password and an API key of all scopes. Answers `false` if there is one.
+    ///
+    /// Name, password and key can't be had again: `keep` gets them before the account is
+    /// there, so that no end in between leaves an account that nobody can use.
     ///
     /// # Errors
-    /// [`Error::Taken`] if the name belongs to a user without the scope `admin`.
-    pub async fn ensure_admin(
+    /// [`Error::Taken`] if the name belongs to somebody else, or what `keep` answers.
+    pub async fn ensure_admin<E: From<Error>>(
         &self,
         username: &str,
-    ) -> Result<Option<(String, SecretString, SecretString)>, Error> {
-        if self
-            .users()
-            .await?
-            .iter()
-            .any(|user| user.scopes.contains(&Scope::Admin))
-        {
-            return Ok(None);
+        keep: impl FnOnce(&str, &SecretString, &SecretString) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        if self.users().await?.iter().any(is_administrator) {
+            return Ok(false);
         }
         let username = policy::username(username).map_err(|fault| Error::Invalid(fault.detail))?;
+        if self.user(&username).await?.is_some() {
+            return Err(Error::Taken("username").into());
+        }
         let password = SecretString::from(keys::hex(&keys::random::<16>()?));
         let user = User {
-            password_hash: self.passwords().hash(&password).await?,
+            password_hash: self
+                .passwords()
+                .hash(&password)
+                .await
+                .map_err(Error::from)?,
             email: format!("{username}@localhost"),
             tenant: FIRST_TENANT.to_owned(),
             scopes: Scope::ALL.into(),
@@ -189,6 +213,7 @@ impl Auth {
         let (_, key) = self
             .create_key(FIRST_TENANT, &username, Scope::ALL.into(), None)
             .await?;
+        keep(&username, &password, &key)?;
         self.accounts()
             .create_user(&user)
             .await
@@ -197,6 +222,10 @@ impl Auth {
                 CreateError::EmailTaken => Error::Taken("email"),
                 CreateError::Store(error) => Error::Store(error),
             })?;
-        Ok(Some((username, password, key)))
+        Ok(true)
     }
+}
+
+fn is_administrator(user: &User) -> bool {
+    user.tenant == FIRST_TENANT && user.scopes.contains(&Scope::Admin) && !user.disabled
 }

@@ -57,6 +57,9 @@ pub enum Error {
     /// It is taken.
     #[error("the {0} is taken")]
     Taken(&'static str),
+    /// It would leave nobody who can let others in.
+    #[error("this is the last administrator; make another one first")]
+    LastAdmin,
     /// Too many password hashes wait.
     #[error("too many password hashes are waiting")]
     Overloaded {
@@ -169,6 +172,7 @@ impl From<Error> for Problem {
             Error::Taken(what) => {
                 Self::new(Code::Conflict, format!("this {what} is taken")).field(what)
             }
+            Error::LastAdmin => Self::new(Code::Conflict, error.to_string()),
             Error::Overloaded { retry_after } => overloaded(retry_after),
             Error::Crypto => Self::new(Code::Internal, "the cryptographic library failed"),
             Error::Store(_) => unavailable(),

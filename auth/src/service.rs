@@ -96,6 +96,15 @@ impl Auth {
                 "it must not be empty",
             ));
         }
+        // A table that holds nothing would give every request a fresh allowance.
+        for (name, entries) in [
+            ("cached_credentials", config.cached_credentials),
+            ("tracked_addresses", config.tracked_addresses),
+        ] {
+            if entries == 0 {
+                return Err(OpenError::Config(name, "it must be at least 1"));
+            }
+        }
         let metrics = Arc::new(Metrics::new(registry)?);
         let recheck = Duration::from_secs(u64::from(config.recheck_seconds));
         Ok(Self(Arc::new(Inner {
@@ -348,6 +357,7 @@ impl Auth {
     /// Looks at every credential again.
     pub(crate) fn forget_all(&self) {
         self.0.known.invalidate_all();
+        self.0.unknown.invalidate_all();
     }
 
     pub(crate) fn trusted_proxies(&self) -> &[IpAddr] {

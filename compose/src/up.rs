@@ -80,10 +80,13 @@ async fn up(config: Config, roles: &[Role]) -> Result<()> {
     );
 
     let broker = start_broker(&config, &data, &registry).await?;
-    let stages = Stages::default();
+    let stages = Stages {
+        door: stop.clone(),
+        ..Stages::default()
+    };
     let connections = accept::fitting(config.connections);
     let started = tokio::select! {
-        started = start(config, roles, judge, &data, &broker, registry.clone(), &stages, &stop) => started.map(Some),
+        started = start(config, roles, judge, &data, &broker, registry.clone(), &stages) => started.map(Some),
         () = stop.cancelled() => Ok(None),
     };
     let result = match started {
@@ -133,6 +136,7 @@ async fn up(config: Config, roles: &[Role]) -> Result<()> {
 /// Stop tokens in the order of the stream.
 #[derive(Default)]
 struct Stages {
+    door: CancellationToken,
     process: CancellationToken,
     sink: CancellationToken,
     readers: CancellationToken,
@@ -214,7 +218,6 @@ async fn start(
     broker: &Broker,
     registry: Registry,
     stages: &Stages,
-    stop: &CancellationToken,
 ) -> Result<Started> {
     let bus = config.bus(
         broker.address().to_string(),
@@ -249,7 +252,7 @@ async fn start(
         process = roles::process(&parts, judge, &stages.process)?;
     }
     if roles.contains(&Role::Ingest) {
-        ingest = roles::ingest(&parts, &mut readiness, stop).await?;
+        ingest = roles::ingest(&parts, &mut readiness, &stages.door).await?;
     }
     let routers = [&mut query, &mut process, &mut ingest]
         .into_iter()
@@ -267,17 +270,23 @@ async fn start(
 /// Makes the administrator where there is none; answers where the credentials are.
 async fn first_run(auth: &Auth, data: &DataDir, base: &str) -> Result<Option<String>> {
     use secrecy::ExposeSecret as _;
-    let Some((username, password, api_key)) = auth.ensure_admin(ADMIN).await? else {
+    let mut kept = None;
+    let made = auth
+        .ensure_admin(ADMIN, |username, password, api_key| {
+            let path = data.write_admin(&Admin {
+                url: base.to_owned(),
+                username: username.to_owned(),
+                password: password.expose_secret().to_owned(),
+                api_key: api_key.expose_secret().to_owned(),
+            })?;
+            kept = Some(path.display().to_string());
+            anyhow::Ok(())
+        })
+        .await?;
+    if !made {
         data.refresh_admin(base)?;
-        return Ok(None);
-    };
-    let path = data.write_admin(&Admin {
-        url: base.to_owned(),
-        username,
-        password: password.expose_secret().to_owned(),
-        api_key: api_key.expose_secret().to_owned(),
-    })?;
-    Ok(Some(path.display().to_string()))
+    }
+    Ok(kept)
 }
 
 fn welcome(base: &str, first: Option<&str>) -> Result<()> {

@@ -101,10 +101,11 @@ fn resolve(peer: IpAddr, headers: &HeaderMap, trusted: &[IpAddr]) -> IpAddr {
     if !trusts(client) {
         return client;
     }
+    // A line that can't be read ends the walk: what is left of it is anybody's.
     let lines: Vec<&str> = headers
         .get_all(FORWARDED)
         .iter()
-        .filter_map(|v| v.to_str().ok())
+        .map(|line| line.to_str().unwrap_or_default())
         .collect();
     for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
         let Ok(address) = hop.trim().parse::<IpAddr>() else {
@@ -120,6 +121,8 @@ fn resolve(peer: IpAddr, headers: &HeaderMap, trusted: &[IpAddr]) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     fn forwarded(value: &str) -> HeaderMap {
@@ -153,6 +156,14 @@ mod tests {
         assert_eq!(
             resolve(ip("10.0.0.1"), &forwarded("nonsense"), &proxy),
             ip("10.0.0.1")
+        );
+        let mut lines = forwarded("1.1.1.1");
+        let unreadable = HeaderValue::from_bytes(b"\xFF, 198.51.100.7").unwrap();
+        lines.append("x-forwarded-for", unreadable);
+        assert_eq!(
+            resolve(ip("10.0.0.1"), &lines, &proxy),
+            ip("10.0.0.1"),
+            "what stands before an unreadable line is not believed"
         );
     }
 }

@@ -12,11 +12,11 @@ use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use prometheus::Registry;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
-use weir_auth::{Auth, Config, Scope};
+use weir_auth::{Auth, Config, Error, Scope};
 use weir_store::embedded::Store;
 
 pub(crate) const PASSWORD: &str = "Correct-Horse-7";
@@ -148,6 +148,18 @@ impl App {
 
     pub(crate) async fn register_raw(&self, body: impl Into<Body>) -> Answer {
         self.send(SOMEWHERE, register_request(body)).await
+    }
+
+    /// The administrator of a first start: password and key.
+    pub(crate) async fn first_admin(&self) -> (SecretString, SecretString) {
+        let mut kept = None;
+        let keep = |name: &str, password: &SecretString, key: &SecretString| {
+            assert_eq!(name, "admin");
+            kept = Some((password.clone(), key.clone()));
+            Ok::<_, Error>(())
+        };
+        assert!(self.auth.ensure_admin("admin", keep).await.unwrap());
+        kept.unwrap()
     }
 
     pub(crate) async fn register(&self, name: &str) -> Answer {

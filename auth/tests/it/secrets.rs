@@ -6,7 +6,7 @@ use std::path::Path;
 
 use axum::http::StatusCode;
 use prometheus::Registry;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use weir_auth::{Auth, Config, Error, OpenError, Registration, Scope};
 use weir_store::embedded::Store;
@@ -105,6 +105,20 @@ fn settings_that_can_not_work_are_named() {
             },
             "registration_tenant",
         ),
+        (
+            Config {
+                cached_credentials: 0,
+                ..Config::default()
+            },
+            "cached_credentials",
+        ),
+        (
+            Config {
+                tracked_addresses: 0,
+                ..Config::default()
+            },
+            "tracked_addresses",
+        ),
     ] {
         let error = Auth::open(
             config,
@@ -126,8 +140,7 @@ fn settings_that_can_not_work_are_named() {
 #[tokio::test]
 async fn the_first_administrator_is_made_once() {
     let app = App::new();
-    let (name, password, key) = app.auth.ensure_admin("admin").await.unwrap().unwrap();
-    assert_eq!(name, "admin");
+    let (password, key) = app.first_admin().await;
     let token = app.token("admin", password.expose_secret()).await;
     let by_token = app.me(token.body["access_token"].as_str().unwrap()).await;
     let by_key = app.me(key.expose_secret()).await;
@@ -136,16 +149,47 @@ async fn the_first_administrator_is_made_once() {
         assert_eq!(me.body["tenant"], "default");
         assert_eq!(me.body["scopes"], json!(["ingest", "read", "sql", "admin"]));
     }
-    assert!(app.auth.ensure_admin("admin").await.unwrap().is_none());
-    assert!(app.auth.ensure_admin("another").await.unwrap().is_none());
+    for name in ["admin", "another"] {
+        let keep = |_: &str, _: &SecretString, _: &SecretString| -> Result<(), Error> {
+            panic!("there is one")
+        };
+        assert!(!app.auth.ensure_admin(name, keep).await.unwrap());
+    }
     assert_eq!(app.auth.users().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_administrator_whose_credentials_could_not_be_kept_is_made_again() {
+    let app = App::new();
+    let full = app
+        .auth
+        .ensure_admin("admin", |_, _, _| Err(Error::Crypto))
+        .await;
+    assert!(matches!(full, Err(Error::Crypto)), "{full:?}");
+    let (_, key) = app.first_admin().await;
+    assert_eq!(app.me(key.expose_secret()).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_last_administrator_stays_one() {
+    let app = App::new();
+    app.first_admin().await;
+    let demoted = app.auth.set_scopes("admin", [Scope::Ingest].into()).await;
+    assert!(matches!(demoted, Err(Error::LastAdmin)), "{demoted:?}");
+    let disabled = app.auth.set_disabled("Admin", true).await;
+    assert!(matches!(disabled, Err(Error::LastAdmin)), "{disabled:?}");
+
+    app.register("ada").await;
+    app.auth.set_scopes("ada", Scope::ALL.into()).await.unwrap();
+    app.auth.set_disabled("admin", true).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_stranger_with_the_administrators_name_does_not_become_one() {
     let app = App::new();
     app.register("admin").await;
-    let error = app.auth.ensure_admin("admin").await.unwrap_err();
+    let kept = app.auth.ensure_admin("admin", |_, _, _| Ok(())).await;
+    let error: Error = kept.unwrap_err();
     assert!(matches!(error, Error::Taken("username")), "{error}");
     assert_eq!(
         app.auth.user("admin").await.unwrap().unwrap().scopes,
@@ -156,7 +200,7 @@ async fn a_stranger_with_the_administrators_name_does_not_become_one() {
 #[tokio::test]
 async fn no_secret_is_logged_or_shown() {
     let app = App::new();
-    let (_, admin_password, admin_key) = app.auth.ensure_admin("admin").await.unwrap().unwrap();
+    let (admin_password, admin_key) = app.first_admin().await;
     let token = app.user("ada").await;
     let (id, key) = app.key("acme", [Scope::Ingest]).await;
     app.me(&token).await;
