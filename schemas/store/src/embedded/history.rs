@@ -83,21 +83,21 @@ impl History for Store {
     }
 
     async fn message(&self, tenant: &str, id: &str) -> Result<Option<Judged>, Error> {
+        // What could not be stored is not there.
+        let Ok(key) = keys::fits(keys::message(tenant, id)) else {
+            return Ok(None);
+        };
         let tables = self.inner.read()?;
-        let record = tables
-            .messages
-            .get(keys::message(tenant, id))
-            .map_err(failed)?;
+        let record = tables.messages.get(key).map_err(failed)?;
         record.map(|record| decode(&record)).transpose()
     }
 
     async fn source(&self, tenant: &str, id: &str) -> Result<Option<Source>, Error> {
+        let Ok(key) = keys::fits(keys::message(tenant, id)) else {
+            return Ok(None);
+        };
         let tables = self.inner.read()?;
-        let Some(bytes) = tables
-            .sources
-            .get(keys::message(tenant, id))
-            .map_err(failed)?
-        else {
+        let Some(bytes) = tables.sources.get(key).map_err(failed)? else {
             return Ok(None);
         };
         let broken = || damaged("a row of `sources`");
@@ -130,6 +130,14 @@ impl Store {
         name: &str,
         page: &PageRequest,
     ) -> Result<Page, Error> {
+        let mut longest = keys::rows(kind, tenant, name, 0);
+        longest.extend([0; keys::POSITION]);
+        if keys::fits(longest).is_err() {
+            return Ok(Page {
+                rows: Vec::new(),
+                next: None,
+            });
+        }
         let (tenant, name, page) = (tenant.to_owned(), name.to_owned(), page.clone());
         self.blocking(move |store| {
             let tables = store.read()?;

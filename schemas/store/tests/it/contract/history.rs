@@ -20,6 +20,7 @@ contract!(
     a_message_without_a_sender_is_in_no_senders_list,
     writers_of_one_partition_at_once_store_each_row_once,
     a_writer_that_comes_late_does_not_move_the_fence_back,
+    names_that_could_not_be_stored_are_not_there,
     writers_of_many_partitions_at_once_lose_nothing,
 );
 
@@ -334,6 +335,19 @@ async fn a_writer_that_comes_late_does_not_move_the_fence_back(backend: impl Bac
             (older, stored.is_some()),
             if older == 0 { (0, false) } else { (5, true) }
         );
+    }
+}
+
+async fn names_that_could_not_be_stored_are_not_there(backend: impl Backend) {
+    let history = backend.open().history;
+    let long = "x".repeat(70_000);
+    assert!(history.message("acme", &long).await.unwrap().is_none());
+    assert!(history.source("acme", &long).await.unwrap().is_none());
+    for page in [
+        history.channel("acme", &long, &ALL).await.unwrap(),
+        history.sender("acme", &long, &ALL).await.unwrap(),
+    ] {
+        assert!(page.rows.is_empty() && page.next.is_none());
     }
 }
 
