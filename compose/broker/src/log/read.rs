@@ -40,10 +40,11 @@ impl Partition {
         whole_first: bool,
         out: &mut Vec<u8>,
     ) -> Result<usize, ResponseError> {
-        if offset < self.start() || offset > self.end() {
+        let end = self.end();
+        if offset < self.start() || offset > end {
             return Err(ResponseError::OffsetOutOfRange);
         }
-        if offset == self.end() {
+        if offset == end {
             return Ok(0);
         }
         let place = self
@@ -51,7 +52,7 @@ impl Partition {
             .map_err(|error| self.read_error(offset, &error))?;
         let begin = out.len();
         let read = self
-            .fill(&place, most, whole_first, out)
+            .fill(&place, end, most, whole_first, out)
             .map_err(|error| self.read_error(offset, &error));
         let Ok(bytes) = read else {
             out.truncate(begin);
@@ -79,9 +80,12 @@ impl Partition {
         }
     }
 
+    /// Nothing at or above `end`: a segment shows synced batches a moment before the
+    /// partition does, and a reader that had them would ask for an offset out of range.
     fn fill(
         &self,
         place: &Place,
+        end_offset: i64,
         most: usize,
         whole_first: bool,
         out: &mut Vec<u8>,
@@ -102,6 +106,9 @@ impl Partition {
                 break;
             };
             let first = end == begin;
+            if header.base_offset >= end_offset {
+                break;
+            }
             if header.base_offset != next || header.bytes > left - (end - begin) {
                 if first { return Err(damaged()) } else { break }
             }
@@ -198,7 +205,7 @@ impl Partition {
     }
 
     fn find_by_time(&self, timestamp: i64) -> io::Result<Option<(i64, i64)>> {
-        let start = self.start();
+        let (start, end) = (self.start(), self.end());
         let segments = self.segments.read().clone();
         for segment in segments
             .into_iter()
@@ -216,7 +223,7 @@ impl Partition {
                 if header.max_timestamp >= timestamp && header.last_offset() >= start {
                     let wanted = |at| at >= timestamp;
                     if let Some(found) = place.find(&header, start, wanted)? {
-                        return Ok(Some(found));
+                        return Ok(Some(found).filter(|(offset, _)| *offset < end));
                     }
                 }
                 place.position += header.bytes as u64;
@@ -233,7 +240,7 @@ impl Partition {
     }
 
     fn find_newest(&self) -> io::Result<Option<(i64, i64)>> {
-        let start = self.start();
+        let (start, end) = (self.start(), self.end());
         let segments = self.segments.read().clone();
         let with_records = segments
             .into_iter()
@@ -249,7 +256,8 @@ impl Partition {
         let Some(header) = place.header()? else {
             return Err(damaged());
         };
-        place.find(&header, start, |at| at >= newest.timestamp)
+        let found = place.find(&header, start, |at| at >= newest.timestamp)?;
+        Ok(found.filter(|(offset, _)| *offset < end))
     }
 }
 

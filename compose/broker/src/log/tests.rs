@@ -406,6 +406,20 @@ fn deleting_and_retention_remove_whole_segments_and_stay_done() {
 }
 
 #[test]
+fn a_reader_gets_nothing_that_the_partition_does_not_show_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, partition) = one_topic(folder.path(), &[]);
+    for value in [b"a", b"b", b"c"] {
+        append(&log, &partition, &[value], (-1, -1, -1), now_ms()).unwrap();
+    }
+    // As between the moment that a segment is longer and the moment that the end has moved.
+    partition.end.store(2, Ordering::Release);
+    assert_eq!(offsets(&partition, 0), (vec![0, 1], None));
+    assert_eq!(partition.read(2, 4_096, true, &mut Vec::new()), Ok(0));
+    log.close();
+}
+
+#[test]
 fn retention_between_staging_and_writing_takes_nothing_that_is_acknowledged_later() {
     let folder = tempfile::tempdir().unwrap();
     let (log, partition) = one_topic(folder.path(), &[("retention.ms", "1000")]);
