@@ -26,37 +26,15 @@ impl Auth {
         scopes: BTreeSet<Scope>,
         expires_at: Option<Timestamp>,
     ) -> Result<(Key, SecretString), Error> {
-        let created_at = Timestamp::now();
-        if tenant.is_empty() {
-            return Err(Error::Invalid("the tenant must not be empty".to_owned()));
-        }
-        if label.is_empty() || label.chars().count() > 100 || label.chars().any(char::is_control) {
-            return Err(Error::Invalid(
-                "the label must be 1 to 100 printable characters".to_owned(),
-            ));
-        }
-        if scopes.is_empty() {
-            return Err(Error::Invalid("a key needs at least one scope".to_owned()));
-        }
-        if expires_at.is_some_and(|at| at <= created_at) {
-            return Err(Error::Invalid(
-                "the expiry must lie in the future".to_owned(),
-            ));
-        }
-        let (id, secret, hash) = keys::generate()?;
-        let key = Key {
-            id,
-            hash,
-            tenant: tenant.to_owned(),
-            label: label.to_owned(),
-            scopes,
-            created_at,
-            expires_at,
-            revoked_at: None,
-        };
-        self.accounts().put_key(&key).await?;
-        tracing::info!(key = key.id, tenant, "key created");
+        let (key, secret) = new_key(tenant, label, scopes, expires_at)?;
+        self.store_key(&key).await?;
         Ok((key, secret))
+    }
+
+    async fn store_key(&self, key: &Key) -> Result<(), Error> {
+        self.accounts().put_key(key).await?;
+        tracing::info!(key = key.id, tenant = key.tenant, "key created");
+        Ok(())
     }
 
     /// Takes a key back: at once here, within [`Config::recheck_seconds`] elsewhere.
@@ -109,9 +87,6 @@ impl Auth {
     /// # Errors
     /// [`Error::NotFound`], or [`Error::LastAdmin`].
     pub async fn set_disabled(&self, username: &str, disabled: bool) -> Result<User, Error> {
-        if disabled {
-            self.spare(username).await?;
-        }
         self.change(username, |user| user.disabled = disabled).await
     }
 
@@ -120,48 +95,23 @@ impl Auth {
     /// # Errors
     /// [`Error::NotFound`], or [`Error::LastAdmin`].
     pub async fn set_scopes(&self, username: &str, scopes: BTreeSet<Scope>) -> Result<User, Error> {
-        if !scopes.contains(&Scope::Admin) {
-            self.spare(username).await?;
-        }
         self.change(username, |user| user.scopes = scopes).await
     }
 
-    /// Gives a user a new password.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] says everything that the password lacks.
-    pub async fn set_password(
-        &self,
-        username: &str,
-        password: &SecretString,
-    ) -> Result<User, Error> {
-        let user = self.user(username).await?.ok_or(Error::NotFound("user"))?;
-        let faults = policy::password(password, &user.username, &user.email);
-        if !faults.is_empty() {
-            let list: Vec<String> = faults.into_iter().map(|fault| fault.detail).collect();
-            return Err(Error::Invalid(list.join("; ")));
-        }
-        let hash = self.passwords().hash(password).await?;
-        self.change(username, |user| user.password_hash = hash)
-            .await
-    }
-
-    /// Refuses to do without the last user who can let others in.
-    async fn spare(&self, username: &str) -> Result<(), Error> {
-        let users = self.users().await?;
-        let (this, others): (Vec<&User>, Vec<&User>) = users
-            .iter()
-            .filter(|user| is_administrator(user))
-            .partition(|user| user.username.eq_ignore_ascii_case(username));
-        if others.is_empty() && !this.is_empty() {
-            return Err(Error::LastAdmin);
-        }
-        Ok(())
-    }
-
+    /// Changes a user, but refuses to do without the last one who can let others in.
     async fn change(&self, username: &str, change: impl FnOnce(&mut User)) -> Result<User, Error> {
+        // One at a time: two administrators could shut each other out.
+        let _turn = self.turn().await;
         let mut user = self.user(username).await?.ok_or(Error::NotFound("user"))?;
+        let administered = is_administrator(&user);
         change(&mut user);
+        if administered && !is_administrator(&user) {
+            let users = self.users().await?;
+            let another = |other: &User| is_administrator(other) && other.username != user.username;
+            if !users.iter().any(another) {
+                return Err(Error::LastAdmin);
+            }
+        }
         self.accounts()
             .update_user(&user)
             .await
@@ -176,25 +126,25 @@ impl Auth {
     }
 
     /// The first administrator: with every scope, in the tenant `default`, with a random
-    /// password and an API key of all scopes. Answers `false` if there is one.
+    /// password and an API key of all scopes. Answers `false` if there is one. Where
+    /// somebody else has the name, it gets the first of `name-2`, `name-3`… that is free.
     ///
-    /// Name, password and key can't be had again: `keep` gets them before the account is
-    /// there, so that no end in between leaves an account that nobody can use.
+    /// Name, password and key can't be had again: `keep` gets them before anything of
+    /// them is stored, so that no end in between leaves an account that nobody can use.
     ///
     /// # Errors
-    /// [`Error::Taken`] if the name belongs to somebody else, or what `keep` answers.
+    /// [`Error::Invalid`] for a name that no user may have, or what `keep` answers: then
+    /// nothing was stored.
     pub async fn ensure_admin<E: From<Error>>(
         &self,
         username: &str,
         keep: impl FnOnce(&str, &SecretString, &SecretString) -> Result<(), E>,
     ) -> Result<bool, E> {
-        if self.users().await?.iter().any(is_administrator) {
+        let users = self.users().await?;
+        if users.iter().any(is_administrator) {
             return Ok(false);
         }
-        let username = policy::username(username).map_err(|fault| Error::Invalid(fault.detail))?;
-        if self.user(&username).await?.is_some() {
-            return Err(Error::Taken("username").into());
-        }
+        let username = free_name(username, &users)?;
         let password = SecretString::from(keys::hex(&keys::random::<16>()?));
         let user = User {
             password_hash: self
@@ -209,11 +159,10 @@ impl Auth {
             disabled: false,
             username: username.clone(),
         };
+        let (key, secret) = new_key(FIRST_TENANT, &username, Scope::ALL.into(), None)?;
+        keep(&username, &password, &secret)?;
         // The user comes last: without it, the next start begins again.
-        let (_, key) = self
-            .create_key(FIRST_TENANT, &username, Scope::ALL.into(), None)
-            .await?;
-        keep(&username, &password, &key)?;
+        self.store_key(&key).await?;
         self.accounts()
             .create_user(&user)
             .await
@@ -224,6 +173,60 @@ impl Auth {
             })?;
         Ok(true)
     }
+}
+
+/// A key and its secret, both not stored yet.
+fn new_key(
+    tenant: &str,
+    label: &str,
+    scopes: BTreeSet<Scope>,
+    expires_at: Option<Timestamp>,
+) -> Result<(Key, SecretString), Error> {
+    let created_at = Timestamp::now();
+    if tenant.is_empty() {
+        return Err(Error::Invalid("the tenant must not be empty".to_owned()));
+    }
+    if label.is_empty() || label.chars().count() > 100 || label.chars().any(char::is_control) {
+        return Err(Error::Invalid(
+            "the label must be 1 to 100 printable characters".to_owned(),
+        ));
+    }
+    if scopes.is_empty() {
+        return Err(Error::Invalid("a key needs at least one scope".to_owned()));
+    }
+    if expires_at.is_some_and(|at| at <= created_at) {
+        return Err(Error::Invalid(
+            "the expiry must lie in the future".to_owned(),
+        ));
+    }
+    let (id, secret, hash) = keys::generate()?;
+    let key = Key {
+        id,
+        hash,
+        tenant: tenant.to_owned(),
+        label: label.to_owned(),
+        scopes,
+        created_at,
+        expires_at,
+        revoked_at: None,
+    };
+    Ok((key, secret))
+}
+
+/// The name, or the first of `name-2`, `name-3`… that none of the users has.
+fn free_name(name: &str, users: &[User]) -> Result<String, Error> {
+    let taken = |name: &str| {
+        users
+            .iter()
+            .any(|user| user.username.eq_ignore_ascii_case(name))
+    };
+    // One candidate more than there are users: one of them is free.
+    let numbered = (2..=users.len() + 1).map(|n| format!("{name}-{n}"));
+    let free = std::iter::once(name.to_owned())
+        .chain(numbered)
+        .find(|candidate| !taken(candidate))
+        .ok_or(Error::Taken("username"))?;
+    policy::username(&free).map_err(|fault| Error::Invalid(fault.detail))
 }
 
 fn is_administrator(user: &User) -> bool {

@@ -21,7 +21,7 @@ pub struct Config {
     /// How long a checked credential is trusted without looking again, in seconds:
     /// within this time a revoked key or a disabled user is shut out.
     pub recheck_seconds: u32,
-    /// Checked credentials kept in memory at most.
+    /// Checked credentials, and rate limits of callers, kept in memory at most; at least 1.
     pub cached_credentials: u64,
     /// Messages (and other requests) a second for each key or user; 0 is no limit.
     pub caller_per_second: u32,
@@ -33,7 +33,7 @@ pub struct Config {
     pub address_per_minute: u32,
     /// How many of them may come at once; 0 is as many as in one minute.
     pub address_burst: u32,
-    /// Client addresses remembered at most.
+    /// Client addresses remembered at most; at least 1.
     pub tracked_addresses: u64,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,

@@ -11,6 +11,7 @@ use moka::sync::Cache;
 use prometheus::Registry;
 use secrecy::SecretString;
 use subtle::ConstantTimeEq;
+use tokio::sync::{Mutex, MutexGuard};
 use weir_store::{Accounts, CreateError, Scope, User};
 
 use crate::door::Problem;
@@ -54,6 +55,8 @@ struct Inner {
     unknown: Cache<[u8; 32], ()>,
     callers: CallerLimits,
     addresses: AddressLimits,
+    /// Held while a user is being changed.
+    turn: Mutex<()>,
     metrics: Arc<Metrics>,
 }
 
@@ -114,6 +117,7 @@ impl Auth {
             unknown: remembered(config.cached_credentials, recheck),
             callers: CallerLimits::new(&config, &metrics),
             addresses: AddressLimits::new(&config, &metrics),
+            turn: Mutex::new(()),
             accounts,
             metrics,
             config,
@@ -349,12 +353,17 @@ impl Auth {
         &self.0.passwords
     }
 
+    /// Waits until no other call changes a user here.
+    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.0.turn.lock().await
+    }
+
     /// Looks at that credential again when it comes next.
     pub(crate) fn forget(&self, fingerprint: &[u8; 32]) {
         self.0.known.invalidate(fingerprint);
     }
 
-    /// Looks at every credential again.
+    /// Looks at every credential again, also at those that did not work.
     pub(crate) fn forget_all(&self) {
         self.0.known.invalidate_all();
         self.0.unknown.invalidate_all();

@@ -165,5 +165,11 @@ mod tests {
             ip("10.0.0.1"),
             "what stands before an unreadable line is not believed"
         );
+        lines.append("x-forwarded-for", "198.51.100.7".parse().unwrap());
+        assert_eq!(
+            resolve(ip("10.0.0.1"), &lines, &proxy),
+            ip("198.51.100.7"),
+            "what the proxy itself added behind it is"
+        );
     }
 }

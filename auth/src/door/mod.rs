@@ -7,7 +7,7 @@ mod extract;
 mod problem;
 mod routes;
 
-pub use body::{Json, Query, parse_json};
+pub use body::{Json, parse_json};
 pub use code::Code;
 pub use extract::{Authenticated, ClientAddress};
 pub use problem::{Fault, MEDIA_TYPE, Position, Problem};

@@ -105,6 +105,8 @@ impl From<User> for Account {
         (status = 400, description = "What is wrong, all of it", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Registration is closed", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Name or e-mail address is taken", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is larger than 16 KiB", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not sent as JSON", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Too many from this address", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Overloaded", body = Problem, content_type = "application/problem+json"),
     )
@@ -163,6 +165,8 @@ struct TokenAnswer {
         (status = 200, description = "The token", body = TokenAnswer),
         (status = 400, description = "The form lacks something", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "Name and password do not match", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is larger than 16 KiB", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not sent as a form", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Too many from this address", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Overloaded", body = Problem, content_type = "application/problem+json"),
     )

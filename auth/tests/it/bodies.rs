@@ -102,6 +102,11 @@ async fn what_is_too_large_or_of_another_kind_is_refused() {
         (answer.status, answer.code()),
         (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
     );
+    let answer = app.token("ada", &"x".repeat(20_000)).await;
+    assert_eq!(
+        (answer.status, answer.code()),
+        (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
+    );
 
     for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
         let request = Request::post("/v1/register").header(header::CONTENT_TYPE, kind);

@@ -1,5 +1,6 @@
 //! Secrets: where they lie, who may read them, and that they are told to nobody.
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -8,6 +9,7 @@ use axum::http::StatusCode;
 use prometheus::Registry;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
+use weir_auth::door::{Code, Problem};
 use weir_auth::{Auth, Config, Error, OpenError, Registration, Scope};
 use weir_store::embedded::Store;
 
@@ -159,15 +161,21 @@ async fn the_first_administrator_is_made_once() {
 }
 
 #[tokio::test]
-async fn an_administrator_whose_credentials_could_not_be_kept_is_made_again() {
+async fn nothing_is_stored_of_an_administrator_before_its_credentials_are_kept() {
     let app = App::new();
     let full = app
         .auth
         .ensure_admin("admin", |_, _, _| Err(Error::Crypto))
         .await;
     assert!(matches!(full, Err(Error::Crypto)), "{full:?}");
+    assert!(app.auth.users().await.unwrap().is_empty());
+    assert!(
+        app.auth.keys(None).await.unwrap().is_empty(),
+        "a key that nobody has seen is left behind"
+    );
     let (_, key) = app.first_admin().await;
     assert_eq!(app.me(key.expose_secret()).await.status, StatusCode::OK);
+    assert_eq!(app.auth.keys(None).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -179,22 +187,79 @@ async fn the_last_administrator_stays_one() {
     let disabled = app.auth.set_disabled("Admin", true).await;
     assert!(matches!(disabled, Err(Error::LastAdmin)), "{disabled:?}");
 
-    app.register("ada").await;
+    assert_eq!(Problem::from(Error::LastAdmin).code(), Code::Conflict);
+    let admin = app.auth.user("admin").await.unwrap().unwrap();
+    assert!(admin.scopes.contains(&Scope::Admin) && !admin.disabled);
+
+    // Neither one without the right, nor a disabled one, nor one of another tenant counts.
+    for (name, tenant) in [("ada", "default"), ("off", "default"), ("eve", "acme")] {
+        let registration = Registration {
+            username: name.into(),
+            email: format!("{name}@example.org"),
+            password: PASSWORD.into(),
+        };
+        let scopes: BTreeSet<Scope> = if name == "ada" {
+            [Scope::Ingest].into()
+        } else {
+            Scope::ALL.into()
+        };
+        app.auth
+            .create_user(registration, tenant, scopes)
+            .await
+            .unwrap();
+    }
+    app.auth.set_disabled("off", true).await.unwrap();
+    let disabled = app.auth.set_disabled("admin", true).await;
+    assert!(matches!(disabled, Err(Error::LastAdmin)), "{disabled:?}");
+
     app.auth.set_scopes("ada", Scope::ALL.into()).await.unwrap();
     app.auth.set_disabled("admin", true).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_stranger_with_the_administrators_name_does_not_become_one() {
+async fn two_administrators_can_not_shut_each_other_out_at_once() {
+    let app = App::new();
+    app.first_admin().await;
+    app.register("ada").await;
+    for _ in 0..10 {
+        for name in ["admin", "ada"] {
+            app.auth.set_scopes(name, Scope::ALL.into()).await.unwrap();
+        }
+        let (one, other) = tokio::join!(
+            app.auth.set_scopes("admin", [Scope::Ingest].into()),
+            app.auth.set_scopes("ada", [Scope::Ingest].into()),
+        );
+        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_of_the_administrators_name_does_not_become_one_or_stand_in_the_way() {
     let app = App::new();
     app.register("admin").await;
-    let kept = app.auth.ensure_admin("admin", |_, _, _| Ok(())).await;
-    let error: Error = kept.unwrap_err();
-    assert!(matches!(error, Error::Taken("username")), "{error}");
-    assert_eq!(
-        app.auth.user("admin").await.unwrap().unwrap().scopes,
-        [Scope::Ingest].into()
-    );
+    app.register("admin-2").await;
+    let mut names = Vec::new();
+    for _ in 0..2 {
+        let keep = |name: &str, password: &SecretString, _: &SecretString| {
+            names.push((name.to_owned(), password.clone()));
+            Ok::<_, Error>(())
+        };
+        app.auth.ensure_admin("admin", keep).await.unwrap();
+    }
+    let [(name, password)] = &*names else {
+        panic!("not made once, but {} times", names.len());
+    };
+    assert_eq!(name, "admin-3");
+    let token = app.token(name, password.expose_secret()).await;
+    let me = app.me(token.body["access_token"].as_str().unwrap()).await;
+    assert_eq!(me.body["scopes"], json!(["ingest", "read", "sql", "admin"]));
+    for stranger in ["admin", "admin-2"] {
+        assert_eq!(
+            app.auth.user(stranger).await.unwrap().unwrap().scopes,
+            [Scope::Ingest].into()
+        );
+    }
+    assert_eq!(app.auth.keys(None).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -208,10 +273,6 @@ async fn no_secret_is_logged_or_shown() {
     app.token("ada", "Wrong-Horse-77").await;
     app.register("ada").await;
     app.me("weir_not_a_key").await;
-    app.auth
-        .set_password("ada", &"Another-Horse-8".into())
-        .await
-        .unwrap();
     app.auth.set_disabled("ada", true).await.unwrap();
     app.auth.revoke_key(&id).await.unwrap();
     let registration = Registration {
@@ -242,7 +303,6 @@ async fn no_secret_is_logged_or_shown() {
     for secret in [
         PASSWORD,
         "Wrong-Horse-77",
-        "Another-Horse-8",
         admin_password.expose_secret(),
         admin_key.expose_secret().rsplit('_').next().unwrap(),
         key.rsplit('_').next().unwrap(),

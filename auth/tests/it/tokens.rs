@@ -226,6 +226,17 @@ async fn a_disabled_user_is_out_at_once_here() {
 }
 
 #[tokio::test]
+async fn a_user_who_may_again_is_in_at_once_here() {
+    // Not by the recheck.
+    let app = App::with(|config| config.recheck_seconds = 3_600);
+    let token = app.user("ada").await;
+    app.auth.set_disabled("ada", true).await.unwrap();
+    assert_refused(&app, &token, "disabled").await;
+    app.auth.set_disabled("ada", false).await.unwrap();
+    assert_eq!(app.me(&token).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn what_another_process_changes_is_seen_after_the_recheck() {
     let app = App::with(|config| config.recheck_seconds = 1);
     let token = app.user("ada").await;

@@ -37,12 +37,6 @@ impl Scope {
             Self::Admin => "admin",
         }
     }
-
-    /// The scope of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scope| scope.name() == name)
-    }
 }
 
 impl fmt::Display for Scope {

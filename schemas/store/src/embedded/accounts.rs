@@ -46,7 +46,11 @@ impl Accounts for Store {
     }
 
     async fn user(&self, username: &str) -> Result<Option<User>, Error> {
-        get(&*self.inner.read()?, &name_key(username)?)
+        // What could not be stored is not there.
+        let Ok(name) = name_key(username) else {
+            return Ok(None);
+        };
+        get(&*self.inner.read()?, &name)
     }
 
     async fn users(&self) -> Result<Vec<User>, Error> {
@@ -58,7 +62,7 @@ impl Accounts for Store {
         self.blocking(move |store| {
             store.write(
                 |tables, _, batch| {
-                    let name = name_key(&user.username)?;
+                    let name = name_key(&user.username).map_err(|_| UpdateError::NotFound)?;
                     let old: User = get(tables, &name)?.ok_or(UpdateError::NotFound)?;
                     let (was, is) = (email_key(&old.email)?, email_key(&user.email)?);
                     if was != is {
@@ -110,10 +114,10 @@ impl Accounts for Store {
     }
 
     async fn key(&self, id: &str) -> Result<Option<Key>, Error> {
-        get(
-            &*self.inner.read()?,
-            &keys::fits(keys::account(KEY, &[id]))?,
-        )
+        let Ok(key) = keys::fits(keys::account(KEY, &[id])) else {
+            return Ok(None);
+        };
+        get(&*self.inner.read()?, &key)
     }
 
     async fn keys(&self, tenant: Option<&str>) -> Result<Vec<Key>, Error> {
@@ -124,10 +128,10 @@ impl Accounts for Store {
                 return scan(&tables, KEY);
             };
             let mut found = Vec::new();
-            for entry in tables
-                .accounts
-                .prefix(keys::account(TENANT_KEY, &[&tenant]))
-            {
+            let Ok(of_tenant) = keys::fits(keys::account(TENANT_KEY, &[&tenant])) else {
+                return Ok(found);
+            };
+            for entry in tables.accounts.prefix(of_tenant) {
                 let id = entry.value().map_err(failed)?;
                 let id = std::str::from_utf8(&id).map_err(|_| damaged("a row of `accounts`"))?;
                 found.extend(get::<Key>(&tables, &keys::account(KEY, &[id]))?);

@@ -19,6 +19,7 @@ contract!(
     users_and_keys_are_there_after_opening_again,
     keys_are_listed_by_tenant,
     a_revoked_key_says_so,
+    names_that_could_not_be_stored_are_not_there,
     nothing_secret_is_shown_by_debug,
 );
 
@@ -250,6 +251,24 @@ async fn a_revoked_key_says_so(backend: impl Backend) {
     accounts.put_key(&key).await.unwrap();
     assert_eq!(accounts.key("k1").await.unwrap(), Some(key.clone()));
     assert_eq!(accounts.keys(Some("acme")).await.unwrap(), [key]);
+}
+
+async fn names_that_could_not_be_stored_are_not_there(backend: impl Backend) {
+    let accounts = backend.open().accounts;
+    let ada = user("ada", "ada@example.org");
+    accounts.create_user(&ada).await.unwrap();
+    accounts.put_key(&key("k1", "acme")).await.unwrap();
+    // One far beyond the longest key of an engine, and those around it.
+    for length in (65_500..65_540).chain([200_000]) {
+        let long = "x".repeat(length);
+        assert_eq!(accounts.user(&long).await.unwrap(), None, "{length}");
+        assert_eq!(accounts.key(&long).await.unwrap(), None, "{length}");
+        let keys = accounts.keys(Some(&long)).await.unwrap();
+        assert!(keys.is_empty(), "{length}");
+        let answer = accounts.update_user(&user(&long, "x@example.org")).await;
+        assert!(matches!(answer, Err(UpdateError::NotFound)), "{length}");
+    }
+    assert_eq!(accounts.users().await.unwrap(), [ada]);
 }
 
 async fn nothing_secret_is_shown_by_debug(_: impl Backend) {

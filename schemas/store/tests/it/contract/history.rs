@@ -340,14 +340,21 @@ async fn a_writer_that_comes_late_does_not_move_the_fence_back(backend: impl Bac
 
 async fn names_that_could_not_be_stored_are_not_there(backend: impl Backend) {
     let history = backend.open().history;
-    let long = "x".repeat(70_000);
-    assert!(history.message("acme", &long).await.unwrap().is_none());
-    assert!(history.source("acme", &long).await.unwrap().is_none());
-    for page in [
-        history.channel("acme", &long, &ALL).await.unwrap(),
-        history.sender("acme", &long, &ALL).await.unwrap(),
-    ] {
-        assert!(page.rows.is_empty() && page.next.is_none());
+    history.write(0, &[row("m0", 0)]).await.unwrap();
+    // One far beyond the longest key of an engine, and those around it.
+    for length in (65_490..65_540).chain([200_000]) {
+        let long = "x".repeat(length);
+        for (tenant, name) in [("acme", &*long), (&*long, "lobby")] {
+            let message = history.message(tenant, name).await.unwrap();
+            let source = history.source(tenant, name).await.unwrap();
+            assert!(message.is_none() && source.is_none(), "{length}");
+            for page in [
+                history.channel(tenant, name, &ALL).await.unwrap(),
+                history.sender(tenant, name, &ALL).await.unwrap(),
+            ] {
+                assert!(page.rows.is_empty() && page.next.is_none(), "{length}");
+            }
+        }
     }
 }
 
