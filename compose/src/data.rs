@@ -160,7 +160,10 @@ fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
             .open(&half)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&half, path)
+        fs::rename(&half, path)?;
+        // The name is the folder's to keep.
+        path.parent()
+            .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     };
     write().with_context(|| format!("can't write {}", path.display()))
 }
