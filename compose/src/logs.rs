@@ -30,7 +30,7 @@ pub(crate) fn start(quiet: bool) {
     let fallback = if quiet {
         "warn"
     } else {
-        "info,buoyant_kernel=warn,ort=warn"
+        "info,buoyant_kernel=warn,fjall=warn,lsm_tree=warn,ort=warn"
     };
     let wanted = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(fallback));
     let filter = NEVER_FINER.iter().fold(wanted, |filter, library| {

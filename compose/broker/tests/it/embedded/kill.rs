@@ -152,7 +152,7 @@ fn nothing_is_lost_or_repeated_when_the_broker_is_killed_under_load() {
     let rounds: u32 = std::env::var("WEIR_KILL_ROUNDS")
         .ok()
         .and_then(|rounds| rounds.parse().ok())
-        .unwrap_or(5);
+        .unwrap_or(25);
     let folder = tempfile::tempdir().unwrap();
     let (mut child, address) = start(folder.path(), crate::server::any_port());
     let topic = {
