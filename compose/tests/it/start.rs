@@ -1,7 +1,8 @@
 //! Starting and stopping: first run, what can go wrong, and a graceful end.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
@@ -54,6 +55,27 @@ fn a_graceful_stop_ends_in_time_and_loses_nothing() {
     let (ended, took) = weir.stop();
     assert!(ended.success());
     assert!(took < Duration::from_secs(12), "took {took:?}");
+    weir.restart(&[]);
+    crate::path::all_stored(&weir, &key, &messages);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_loses_nothing() {
+    let mut weir = Weir::start();
+    let key = weir.admin_key();
+    let messages = sample(300);
+    let (status, answer) = weir.call("POST", "/v1/messages/batch", &key, Some(&json!(messages)));
+    assert_eq!(status, 202, "{answer}");
+    // A request that never ends keeps the door from closing.
+    let address = weir.url().strip_prefix("http://").unwrap();
+    let mut request = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\
+         content-type: application/json\r\ncontent-length: 100\r\n\r\n{{"
+    );
+    request.write_all(head.as_bytes()).unwrap();
+    let ended = weir.stop_twice();
+    assert_eq!(ended.code(), Some(130), "{}", weir.log());
     weir.restart(&[]);
     crate::path::all_stored(&weir, &key, &messages);
 }

@@ -99,6 +99,17 @@ impl Weir {
         (child.wait().unwrap(), began.elapsed())
     }
 
+    /// SIGTERM, and again as soon as the first has been heard.
+    pub(crate) fn stop_twice(&mut self) -> std::process::ExitStatus {
+        let mut child = self.child.take().unwrap();
+        signal(&child, "TERM");
+        eventually("the first signal is heard", || {
+            self.log().contains("a second signal stops at once")
+        });
+        signal(&child, "TERM");
+        child.wait().unwrap()
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
