@@ -1,17 +1,23 @@
-//! Measures the embedded store: rows written a second, what a page and an existence
-//! check cost with that many rows stored, memory, and the time to open again.
+//! Measures a store: rows written a second, what a page and an existence check cost with
+//! that many rows stored, memory, and the time to open again.
 //!
 //! `cargo run --release -p weir-store --example store_bench -- [ROWS] [ROWS_IN_A_WRITE]`
+//!
+//! The embedded one in a folder that is removed at the end; with
+//! `WEIR_BENCH_CQL=host:port` the one on that database, in a keyspace that is dropped at
+//! the end.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use hdrhistogram::Histogram;
 use jiff::Timestamp;
 use weir_records::{Action, Judged, Message, Scores, Sentiment, Source, Verdict};
-use weir_store::embedded::Store;
-use weir_store::{History, PageRequest};
+use weir_store::{History, PageRequest, cql, embedded};
 
 const PARTITIONS: i32 = 4;
 const CHANNELS: i64 = 200;
@@ -92,9 +98,9 @@ fn rss_mib() -> u64 {
         / 1_024
 }
 
-fn size_mib(folder: &std::path::Path) -> u64 {
+fn size_mib(folder: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    fn walk(folder: &std::path::Path) -> u64 {
+    fn walk(folder: &Path) -> u64 {
         let entries = std::fs::read_dir(folder).unwrap().flatten();
         let size = entries.map(|entry| match entry.metadata() {
             Ok(meta) if meta.is_dir() => walk(&entry.path()),
@@ -127,20 +133,67 @@ async fn measure<F: Future>(times: &mut Histogram<u64>, work: F) -> F::Output {
     answer
 }
 
-#[tokio::main]
-async fn main() {
-    let mut args = std::env::args()
-        .skip(1)
-        .filter_map(|arg| arg.parse::<i64>().ok());
-    let rows = args.next().unwrap_or(200_000);
-    let batch = args.next().unwrap_or(500);
-    let folder = tempfile::tempdir_in(std::env::current_dir().unwrap()).unwrap();
-    let store = Store::open(folder.path()).unwrap();
-    println!(
-        "{rows} rows, {batch} in a write, rss {} MiB at the start",
-        rss_mib()
-    );
+/// Where the rows go.
+enum Under {
+    Embedded(tempfile::TempDir),
+    Cql(cql::Config),
+}
 
+impl Under {
+    fn chosen() -> Self {
+        match std::env::var("WEIR_BENCH_CQL") {
+            Ok(nodes) => Self::Cql(cql::Config {
+                nodes,
+                keyspace: format!("weir_bench_{}", std::process::id()),
+                replication: 1,
+                ..cql::Config::default()
+            }),
+            Err(_) => {
+                Self::Embedded(tempfile::tempdir_in(std::env::current_dir().unwrap()).unwrap())
+            }
+        }
+    }
+
+    async fn open(&self) -> Arc<dyn History> {
+        match self {
+            Self::Embedded(folder) => embedded::Store::open(folder.path()).unwrap(),
+            Self::Cql(config) => {
+                cql::migrate(config).await.unwrap();
+                cql::Store::connect(config).await.unwrap()
+            }
+        }
+    }
+
+    /// The embedded store writes one after the other, and is compared so with what it did
+    /// before; a database is there to be asked by many.
+    const fn together(&self) -> usize {
+        match self {
+            Self::Embedded(_) => 1,
+            Self::Cql(_) => PARTITIONS as usize,
+        }
+    }
+
+    fn size(&self) -> String {
+        match self {
+            Self::Embedded(folder) => format!("{} MiB on disk", size_mib(folder.path())),
+            Self::Cql(_) => "on a database".to_owned(),
+        }
+    }
+
+    async fn remove(self) {
+        if let Self::Cql(config) = self {
+            let session = scylla::client::session_builder::SessionBuilder::new()
+                .known_node(&config.nodes)
+                .build()
+                .await
+                .unwrap();
+            let text = format!("DROP KEYSPACE {}", config.keyspace);
+            session.query_unpaged(text, &[]).await.unwrap();
+        }
+    }
+}
+
+async fn write(under: &Under, store: &dyn History, rows: i64, batch: i64) {
     let mut writes = histogram();
     let mut writing = Duration::ZERO;
     let mut next = 0;
@@ -150,19 +203,26 @@ async fn main() {
             .map(row)
             .collect();
         next += all.len() as i64;
-        for partition in 0..PARTITIONS {
-            let part: Vec<Judged> = all
-                .iter()
-                .filter(|row| row.source.partition == partition)
-                .cloned()
-                .collect();
-            let start = Instant::now();
-            let written = measure(&mut writes, store.write(partition, &part))
-                .await
-                .unwrap();
-            writing += start.elapsed();
-            assert_eq!(written, part.len());
+        let parts: Vec<(i32, Vec<Judged>)> = (0..PARTITIONS)
+            .map(|partition| {
+                let of = |row: &&Judged| row.source.partition == partition;
+                (partition, all.iter().filter(of).cloned().collect())
+            })
+            .collect();
+        let start = Instant::now();
+        for parts in parts.chunks(under.together()) {
+            let done = join_all(parts.iter().map(|(partition, part)| async move {
+                let start = Instant::now();
+                let written = store.write(*partition, part).await.unwrap();
+                assert_eq!(written, part.len());
+                start.elapsed()
+            }))
+            .await;
+            for took in done {
+                writes.record(took.as_nanos() as u64).unwrap();
+            }
         }
+        writing += start.elapsed();
         if next >= report {
             println!(
                 "  {next} rows, {:.0} rows/s so far, rss {} MiB",
@@ -173,11 +233,27 @@ async fn main() {
         }
     }
     println!(
-        "written at {:.0} rows/s, {} MiB on disk",
+        "written at {:.0} rows/s, {}",
         rows as f64 / writing.as_secs_f64(),
-        size_mib(folder.path())
+        under.size()
     );
     show("one write", &writes);
+}
+
+#[tokio::main]
+async fn main() {
+    let mut args = std::env::args()
+        .skip(1)
+        .filter_map(|arg| arg.parse::<i64>().ok());
+    let rows = args.next().unwrap_or(200_000);
+    let batch = args.next().unwrap_or(500);
+    let under = Under::chosen();
+    let store = under.open().await;
+    println!(
+        "{rows} rows, {batch} in a write, rss {} MiB at the start",
+        rss_mib()
+    );
+    write(&under, &*store, rows, batch).await;
 
     let (mut first, mut deep, mut sender) = (histogram(), histogram(), histogram());
     let (mut absent, mut absent_random, mut present) = (histogram(), histogram(), histogram());
@@ -231,7 +307,7 @@ async fn main() {
 
     drop(store);
     let start = Instant::now();
-    let store = Store::open(folder.path()).unwrap();
+    let store = under.open().await;
     println!(
         "opened again in {:.0?}, rss {} MiB",
         start.elapsed(),
@@ -241,4 +317,6 @@ async fn main() {
         store.fence(0).await.unwrap(),
         Some(row((rows - 1) / 4 * 4).source.offset)
     );
+    drop(store);
+    under.remove().await;
 }

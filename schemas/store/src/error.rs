@@ -6,15 +6,31 @@ use std::path::PathBuf;
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder was written by a later version of Weir.
+    /// What is stored was written by a later version of Weir.
     #[error(
         "the store has format {found}, this build knows formats up to {known}: start the newer Weir on it"
     )]
     NewerFormat {
-        /// What the folder says.
+        /// What the store says.
         found: u32,
         /// The newest that this build reads.
         known: u32,
+    },
+    /// The tables are missing, or older than this build needs.
+    #[error("the store has format {found}, this build needs {known}: run `weir migrate`")]
+    OlderFormat {
+        /// What the store says; 0 where it has no tables yet.
+        found: u32,
+        /// What this build needs.
+        known: u32,
+    },
+    /// A setting with which the store can't be used.
+    #[error("the setting `{setting}` of the store is wrong: {reason}")]
+    Setting {
+        /// Its name.
+        setting: &'static str,
+        /// What is wrong about it; never its value.
+        reason: String,
     },
     /// Another process holds the folder.
     #[error("the store in {} is in use by another process", path.display())]

@@ -33,13 +33,17 @@ pub struct Page {
 #[async_trait]
 pub trait History: Send + Sync + 'static {
     /// Writes rows of one source partition, in offset order, and moves the
-    /// partition's fence with them, all or nothing; durable when it returns. Rows
-    /// not above the fence are dropped. Answers how many were really written.
+    /// partition's fence with them; durable when it returns. Rows not above the fence
+    /// are dropped. Answers how many were really written.
+    ///
+    /// The embedded store does this all or nothing. Over CQL a call that failed may have
+    /// written some of the rows; the fence did not move, and the same call again writes
+    /// the rest and nothing twice.
     ///
     /// # Errors
     /// [`Error::Refused`] when the rows are not of that partition, not in order, or
-    /// one of them can never be stored; otherwise when the store fails. Nothing was
-    /// written then.
+    /// one of them can never be stored: nothing was written then, unless only the
+    /// database itself could tell. Otherwise when the store fails.
     async fn write(&self, partition: i32, rows: &[Judged]) -> Result<usize, Error>;
 
     /// The last source offset held of that partition.

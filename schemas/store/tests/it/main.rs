@@ -5,5 +5,6 @@
 
 mod backend;
 mod contract;
+mod cql;
 mod embedded;
 mod rows;

@@ -48,8 +48,8 @@ fn key(id: &str, tenant: &str) -> Key {
     }
 }
 
-async fn a_user_is_found_by_name_whatever_its_case(backend: impl Backend) {
-    let accounts = backend.open().accounts;
+async fn a_user_is_found_by_name_whatever_its_case(backend: &impl Backend) {
+    let accounts = backend.open().await.accounts;
     let ada = user("Ada", "ada@example.org");
     accounts.create_user(&ada).await.unwrap();
     for name in ["Ada", "ada", "ADA"] {
@@ -59,8 +59,8 @@ async fn a_user_is_found_by_name_whatever_its_case(backend: impl Backend) {
     assert_eq!(accounts.user("").await.unwrap(), None);
 }
 
-async fn names_and_addresses_are_taken_whatever_their_case(backend: impl Backend) {
-    let accounts = backend.open().accounts;
+async fn names_and_addresses_are_taken_whatever_their_case(backend: &impl Backend) {
+    let accounts = backend.open().await.accounts;
     accounts
         .create_user(&user("ada", "ada@example.org"))
         .await
@@ -102,8 +102,8 @@ fn mixed_case(text: &str, n: usize) -> String {
     text.chars().enumerate().map(upper).collect()
 }
 
-async fn one_of_many_that_ask_at_once_gets_the_name(backend: impl Backend) {
-    let accounts = backend.open().accounts;
+async fn one_of_many_that_ask_at_once_gets_the_name(backend: &impl Backend) {
+    let accounts = backend.open().await.accounts;
     let users = (0..32).map(|n| user(&mixed_case("grace", n), &format!("g{n}@example.org")));
     let answers = race(Arc::clone(&accounts), users).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
@@ -115,8 +115,8 @@ async fn one_of_many_that_ask_at_once_gets_the_name(backend: impl Backend) {
     assert_eq!(accounts.users().await.unwrap().len(), 1);
 }
 
-async fn one_of_many_that_ask_at_once_gets_the_address(backend: impl Backend) {
-    let accounts = backend.open().accounts;
+async fn one_of_many_that_ask_at_once_gets_the_address(backend: &impl Backend) {
+    let accounts = backend.open().await.accounts;
     let users = (0..32).map(|n| {
         user(
             &format!("user{n}"),
@@ -133,8 +133,8 @@ async fn one_of_many_that_ask_at_once_gets_the_address(backend: impl Backend) {
     assert_eq!(accounts.users().await.unwrap().len(), 1);
 }
 
-async fn a_refused_user_leaves_nothing_behind(backend: impl Backend) {
-    let accounts = backend.open().accounts;
+async fn a_refused_user_leaves_nothing_behind(backend: &impl Backend) {
+    let accounts = backend.open().await.accounts;
     accounts
         .create_user(&user("ada", "ada@example.org"))
         .await
@@ -153,8 +153,8 @@ async fn a_refused_user_leaves_nothing_behind(backend: impl Backend) {
         .unwrap();
 }
 
-async fn a_changed_address_frees_the_old_one(backend: impl Backend) {
-    let accounts = backend.open().accounts;
+async fn a_changed_address_frees_the_old_one(backend: &impl Backend) {
+    let accounts = backend.open().await.accounts;
     let ada = user("ada", "ada@example.org");
     accounts.create_user(&ada).await.unwrap();
     accounts
@@ -196,28 +196,28 @@ async fn a_changed_address_frees_the_old_one(backend: impl Backend) {
     assert!(matches!(answer, Err(CreateError::EmailTaken)));
 }
 
-async fn an_update_of_nobody_is_refused(backend: impl Backend) {
-    let accounts = backend.open().accounts;
+async fn an_update_of_nobody_is_refused(backend: &impl Backend) {
+    let accounts = backend.open().await.accounts;
     let answer = accounts.update_user(&user("ada", "ada@example.org")).await;
     assert!(matches!(answer, Err(UpdateError::NotFound)));
     assert!(accounts.users().await.unwrap().is_empty());
 }
 
-async fn users_and_keys_are_there_after_opening_again(backend: impl Backend) {
+async fn users_and_keys_are_there_after_opening_again(backend: &impl Backend) {
     let (ada, bot) = (user("ada", "ada@example.org"), key("k1", "acme"));
     {
-        let accounts = backend.open().accounts;
+        let accounts = backend.open().await.accounts;
         accounts.create_user(&ada).await.unwrap();
         accounts.put_key(&bot).await.unwrap();
     }
-    let accounts = backend.open().accounts;
+    let accounts = backend.open().await.accounts;
     assert_eq!(accounts.users().await.unwrap(), [ada]);
     assert_eq!(accounts.key("k1").await.unwrap(), Some(bot));
     assert_eq!(accounts.key("k2").await.unwrap(), None);
 }
 
-async fn keys_are_listed_by_tenant(backend: impl Backend) {
-    let accounts = backend.open().accounts;
+async fn keys_are_listed_by_tenant(backend: &impl Backend) {
+    let accounts = backend.open().await.accounts;
     for (id, tenant) in [
         ("k1", "a"),
         ("k2", "ab"),
@@ -243,8 +243,8 @@ async fn keys_are_listed_by_tenant(backend: impl Backend) {
     assert_eq!(ids(accounts.keys(Some("b")).await.unwrap()), ["k1", "k5"]);
 }
 
-async fn a_revoked_key_says_so(backend: impl Backend) {
-    let accounts = backend.open().accounts;
+async fn a_revoked_key_says_so(backend: &impl Backend) {
+    let accounts = backend.open().await.accounts;
     let mut key = key("k1", "acme");
     accounts.put_key(&key).await.unwrap();
     key.revoked_at = Some(Timestamp::from_second(1_772_323_300).unwrap());
@@ -253,8 +253,8 @@ async fn a_revoked_key_says_so(backend: impl Backend) {
     assert_eq!(accounts.keys(Some("acme")).await.unwrap(), [key]);
 }
 
-async fn names_that_could_not_be_stored_are_not_there(backend: impl Backend) {
-    let accounts = backend.open().accounts;
+async fn names_that_could_not_be_stored_are_not_there(backend: &impl Backend) {
+    let accounts = backend.open().await.accounts;
     let ada = user("ada", "ada@example.org");
     accounts.create_user(&ada).await.unwrap();
     accounts.put_key(&key("k1", "acme")).await.unwrap();
@@ -271,7 +271,7 @@ async fn names_that_could_not_be_stored_are_not_there(backend: impl Backend) {
     assert_eq!(accounts.users().await.unwrap(), [ada]);
 }
 
-async fn nothing_secret_is_shown_by_debug(_: impl Backend) {
+async fn nothing_secret_is_shown_by_debug(_: &impl Backend) {
     let shown = format!(
         "{:?} {:?}",
         user("ada", "ada@example.org"),

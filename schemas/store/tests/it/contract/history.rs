@@ -35,8 +35,8 @@ async fn ids(history: &dyn History, tenant: &str, channel: &str) -> Vec<String> 
     page.rows.into_iter().map(|row| row.message.id).collect()
 }
 
-async fn a_row_is_found_by_id_by_channel_and_by_sender(backend: impl Backend) {
-    let history = backend.open().history;
+async fn a_row_is_found_by_id_by_channel_and_by_sender(backend: &impl Backend) {
+    let history = backend.open().await.history;
     let row = row("m1", 7);
     assert_eq!(
         history.write(0, std::slice::from_ref(&row)).await.unwrap(),
@@ -81,15 +81,16 @@ async fn a_row_is_found_by_id_by_channel_and_by_sender(backend: impl Backend) {
     );
 }
 
-async fn what_was_acknowledged_is_there_after_opening_again(backend: impl Backend) {
+async fn what_was_acknowledged_is_there_after_opening_again(backend: &impl Backend) {
     let row = row("m1", 7);
     backend
         .open()
+        .await
         .history
         .write(0, std::slice::from_ref(&row))
         .await
         .unwrap();
-    let history = backend.open().history;
+    let history = backend.open().await.history;
     assert_eq!(history.fence(0).await.unwrap(), Some(7));
     assert_eq!(
         history.message("acme", "m1").await.unwrap(),
@@ -102,8 +103,8 @@ async fn what_was_acknowledged_is_there_after_opening_again(backend: impl Backen
     assert_eq!(history.write(0, &[row]).await.unwrap(), 0, "the fence held");
 }
 
-async fn rows_not_above_the_fence_are_dropped(backend: impl Backend) {
-    let history = backend.open().history;
+async fn rows_not_above_the_fence_are_dropped(backend: &impl Backend) {
+    let history = backend.open().await.history;
     assert_eq!(history.fence(0).await.unwrap(), None);
     let batch = [row("a", 0), row("b", 1), row("c", 5)];
     assert_eq!(history.write(0, &batch).await.unwrap(), 3);
@@ -119,8 +120,8 @@ async fn rows_not_above_the_fence_are_dropped(backend: impl Backend) {
     assert_eq!(history.message("acme", "late").await.unwrap(), None);
 }
 
-async fn fences_of_partitions_are_apart(backend: impl Backend) {
-    let history = backend.open().history;
+async fn fences_of_partitions_are_apart(backend: &impl Backend) {
+    let history = backend.open().await.history;
     history
         .write(3, &[row("a", 9).on_partition(3)])
         .await
@@ -138,8 +139,8 @@ async fn fences_of_partitions_are_apart(backend: impl Backend) {
     assert_eq!(history.write(0, &[row("c", 1)]).await.unwrap(), 1);
 }
 
-async fn a_batch_with_a_wrong_row_leaves_nothing_behind(backend: impl Backend) {
-    let history = backend.open().history;
+async fn a_batch_with_a_wrong_row_leaves_nothing_behind(backend: &impl Backend) {
+    let history = backend.open().await.history;
     let wrong: [&[Judged]; 4] = [
         &[row("a", 1), row("b", 2).on_partition(1)],
         &[row("a", 1), row("b", 1)],
@@ -161,8 +162,8 @@ async fn a_batch_with_a_wrong_row_leaves_nothing_behind(backend: impl Backend) {
     assert_eq!(ids(&*history, "acme", "lobby").await, ["a"]);
 }
 
-async fn a_row_that_can_never_be_stored_is_refused_for_good(backend: impl Backend) {
-    let history = backend.open().history;
+async fn a_row_that_can_never_be_stored_is_refused_for_good(backend: &impl Backend) {
+    let history = backend.open().await.history;
     let long = "x".repeat(100_000);
     for row in [
         row(&long, 1),
@@ -179,8 +180,8 @@ async fn a_row_that_can_never_be_stored_is_refused_for_good(backend: impl Backen
     }
 }
 
-async fn the_first_verdict_of_a_message_stays(backend: impl Backend) {
-    let history = backend.open().history;
+async fn the_first_verdict_of_a_message_stays(backend: &impl Backend) {
+    let history = backend.open().await.history;
     let first = row("m", 1);
     let mut again = row("m", 2).at(0);
     again.verdict.model = "another".into();
@@ -228,8 +229,8 @@ async fn the_first_verdict_of_a_message_stays(backend: impl Backend) {
     );
 }
 
-async fn the_same_id_in_two_tenants_is_two_messages(backend: impl Backend) {
-    let history = backend.open().history;
+async fn the_same_id_in_two_tenants_is_two_messages(backend: &impl Backend) {
+    let history = backend.open().await.history;
     let ours = row("m", 1);
     let theirs = row("m", 2).in_tenant("globex").at(1);
     assert_eq!(
@@ -257,8 +258,8 @@ async fn the_same_id_in_two_tenants_is_two_messages(backend: impl Backend) {
     );
 }
 
-async fn a_message_without_a_sender_is_in_no_senders_list(backend: impl Backend) {
-    let history = backend.open().history;
+async fn a_message_without_a_sender_is_in_no_senders_list(backend: &impl Backend) {
+    let history = backend.open().await.history;
     history.write(0, &[row("m", 1).by(None)]).await.unwrap();
     assert_eq!(ids(&*history, "acme", "lobby").await, ["m"]);
     assert!(
@@ -279,8 +280,8 @@ async fn a_message_without_a_sender_is_in_no_senders_list(backend: impl Backend)
     );
 }
 
-async fn writers_of_one_partition_at_once_store_each_row_once(backend: impl Backend) {
-    let history: Arc<dyn History> = backend.open().history;
+async fn writers_of_one_partition_at_once_store_each_row_once(backend: &impl Backend) {
+    let history: Arc<dyn History> = backend.open().await.history;
     // Eight writers that overlap, as when a partition has two owners for a moment.
     let writers = (0..8).map(|writer| {
         let history = Arc::clone(&history);
@@ -311,8 +312,8 @@ async fn writers_of_one_partition_at_once_store_each_row_once(backend: impl Back
     assert_eq!(stored, expected);
 }
 
-async fn a_writer_that_comes_late_does_not_move_the_fence_back(backend: impl Backend) {
-    let history = backend.open().history;
+async fn a_writer_that_comes_late_does_not_move_the_fence_back(backend: &impl Backend) {
+    let history = backend.open().await.history;
     for partition in 0..20 {
         let batch = |offsets: std::ops::Range<i64>| -> Vec<Judged> {
             let of = |n| row(&format!("{partition}-{n}"), n).on_partition(partition);
@@ -338,8 +339,8 @@ async fn a_writer_that_comes_late_does_not_move_the_fence_back(backend: impl Bac
     }
 }
 
-async fn names_that_could_not_be_stored_are_not_there(backend: impl Backend) {
-    let history = backend.open().history;
+async fn names_that_could_not_be_stored_are_not_there(backend: &impl Backend) {
+    let history = backend.open().await.history;
     history.write(0, &[row("m0", 0)]).await.unwrap();
     // One far beyond the longest key of an engine, and those around it.
     for length in (65_490..65_540).chain([200_000]) {
@@ -358,8 +359,8 @@ async fn names_that_could_not_be_stored_are_not_there(backend: impl Backend) {
     }
 }
 
-async fn writers_of_many_partitions_at_once_lose_nothing(backend: impl Backend) {
-    let history: Arc<dyn History> = backend.open().history;
+async fn writers_of_many_partitions_at_once_lose_nothing(backend: &impl Backend) {
+    let history: Arc<dyn History> = backend.open().await.history;
     let writers = (0..4).map(|partition| {
         let history = Arc::clone(&history);
         tokio::spawn(async move {

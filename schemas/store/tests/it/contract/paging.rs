@@ -70,8 +70,8 @@ fn newest_first(mut rows: Vec<Judged>) -> Vec<String> {
     rows.into_iter().map(|row| row.message.id).collect()
 }
 
-async fn pages_of_any_size_hold_every_row_once_newest_first(backend: impl Backend) {
-    let history = backend.open().history;
+async fn pages_of_any_size_hold_every_row_once_newest_first(backend: &impl Backend) {
+    let history = backend.open().await.history;
     history.write(0, &spread()).await.unwrap();
     let expected = newest_first(spread());
     for limit in [1, 2, 7, 59, 60, 61, 1_000] {
@@ -86,8 +86,8 @@ async fn pages_of_any_size_hold_every_row_once_newest_first(backend: impl Backen
     }
 }
 
-async fn rows_of_one_instant_are_listed_by_offset_and_never_split_wrongly(backend: impl Backend) {
-    let history = backend.open().history;
+async fn rows_of_one_instant_are_listed_by_offset_and_never_split_wrongly(backend: &impl Backend) {
+    let history = backend.open().await.history;
     let at = |partition| -> Vec<Judged> {
         (0..10)
             .map(|n| {
@@ -112,8 +112,8 @@ async fn rows_of_one_instant_are_listed_by_offset_and_never_split_wrongly(backen
     }
 }
 
-async fn pages_stay_apart_while_newer_rows_arrive(backend: impl Backend) {
-    let history = backend.open().history;
+async fn pages_stay_apart_while_newer_rows_arrive(backend: &impl Backend) {
+    let history = backend.open().await.history;
     history.write(0, &spread()).await.unwrap();
     let expected = newest_first(spread());
     let mut seen = Vec::new();
@@ -138,8 +138,8 @@ async fn pages_stay_apart_while_newer_rows_arrive(backend: impl Backend) {
     assert_eq!(seen, expected);
 }
 
-async fn the_last_page_says_that_it_is_the_last(backend: impl Backend) {
-    let history = backend.open().history;
+async fn the_last_page_says_that_it_is_the_last(backend: &impl Backend) {
+    let history = backend.open().await.history;
     let page = history
         .channel(
             "acme",
@@ -161,8 +161,8 @@ async fn the_last_page_says_that_it_is_the_last(backend: impl Backend) {
     );
 }
 
-async fn limits_outside_of_the_range_are_brought_into_it(backend: impl Backend) {
-    let history = backend.open().history;
+async fn limits_outside_of_the_range_are_brought_into_it(backend: &impl Backend) {
+    let history = backend.open().await.history;
     let rows: Vec<Judged> = (0..1_005).map(|n| row(&format!("m{n}"), n)).collect();
     history.write(0, &rows).await.unwrap();
     for (limit, expected) in [(0, 1), (usize::MAX, MAX_PAGE)] {
@@ -198,8 +198,8 @@ async fn first_cursor(history: &dyn History) -> Cursor {
     page.next.unwrap()
 }
 
-async fn a_cursor_of_another_list_is_refused(backend: impl Backend) {
-    let history = backend.open().history;
+async fn a_cursor_of_another_list_is_refused(backend: &impl Backend) {
+    let history = backend.open().await.history;
     let request = PageRequest {
         limit: 3,
         cursor: Some(first_cursor(&*history).await),
@@ -215,8 +215,8 @@ async fn a_cursor_of_another_list_is_refused(backend: impl Backend) {
     }
 }
 
-async fn a_changed_cursor_is_refused(backend: impl Backend) {
-    let history = backend.open().history;
+async fn a_changed_cursor_is_refused(backend: &impl Backend) {
+    let history = backend.open().await.history;
     let text = first_cursor(&*history).await.to_string();
     let bytes = URL_SAFE_NO_PAD.decode(&text).unwrap();
     for at in 0..bytes.len() {
@@ -234,9 +234,9 @@ async fn a_changed_cursor_is_refused(backend: impl Backend) {
     }
 }
 
-async fn a_cursor_goes_on_after_opening_again(backend: impl Backend) {
-    let cursor = first_cursor(&*backend.open().history).await;
-    let history = backend.open().history;
+async fn a_cursor_goes_on_after_opening_again(backend: &impl Backend) {
+    let cursor = first_cursor(&*backend.open().await.history).await;
+    let history = backend.open().await.history;
     let request = PageRequest {
         limit: 1_000,
         cursor: Some(cursor),
@@ -263,8 +263,8 @@ fn name() -> impl Strategy<Value = String> {
     proptest::collection::vec(chars, 1..4).prop_map(|chars| chars.into_iter().collect())
 }
 
-async fn lists_of_similar_names_never_mix(backend: impl Backend) {
-    let history = backend.open().history;
+async fn lists_of_similar_names_never_mix(backend: &impl Backend) {
+    let history = backend.open().await.history;
     let mut runner = TestRunner::new(Config::default());
     let names = proptest::collection::vec(
         (name(), name(), proptest::option::of(name()), 0..4_i64),

@@ -1,0 +1,119 @@
+//! How long a row lives, and the time that its cells bear.
+//!
+//! A cell's time decides which of two writes of the same cell stays. Ours bear the
+//! moment at which the message was received: a replay writes the very same cells again,
+//! in whatever order and however late, and loses against everything done since. So a
+//! writer that was stopped for an hour can't bring back a row that was erased meanwhile;
+//! and old messages that are read back from the topic lie, in the time windows of the
+//! compaction, with those of their own day.
+
+use super::buckets;
+use super::config::Retention;
+
+const DAY_SECONDS: i64 = 86_400;
+/// The longest life that every server takes, in seconds.
+const LONGEST: i64 = 20 * 365 * DAY_SECONDS;
+
+/// What a row's cells bear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Life {
+    /// Seconds to live; 0: for good.
+    pub(super) ttl: i32,
+    /// Microseconds since 1970.
+    pub(super) timestamp: i64,
+}
+
+/// The life of a row received at that moment; `None` when it is over. Both times in
+/// microseconds since 1970.
+pub(super) fn of_row(
+    retention: &Retention,
+    tenant: &str,
+    received_at: i64,
+    now: i64,
+) -> Option<Life> {
+    Some(Life {
+        ttl: seconds(days(retention, tenant), received_at, now)?,
+        // A clock ahead of ours must not make a cell that nothing can erase.
+        timestamp: received_at.clamp(1, now.max(1)),
+    })
+}
+
+/// Seconds to live of an entry of the index: a day longer than the last row in it.
+pub(super) fn of_day(retention: &Retention, tenant: &str, day: i32, now: i64) -> i32 {
+    let end = buckets::end_of(day.saturating_add(1));
+    // Over already: what it points to is not written any more either.
+    seconds(days(retention, tenant), end, now).unwrap_or(1)
+}
+
+fn days(retention: &Retention, tenant: &str) -> u32 {
+    let own = retention.tenants.get(tenant).copied();
+    own.unwrap_or(retention.days)
+}
+
+fn seconds(days: u32, from: i64, now: i64) -> Option<i32> {
+    if days == 0 {
+        return Some(0);
+    }
+    let age = now.saturating_sub(from).div_euclid(1_000_000);
+    let left = (i64::from(days) * DAY_SECONDS).saturating_sub(age);
+    if left <= 0 {
+        return None;
+    }
+    i32::try_from(left.min(LONGEST)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_772_323_200_000_000;
+    const HOUR: i64 = 3_600_000_000;
+
+    fn retention() -> Retention {
+        Retention {
+            days: 2,
+            tenants: [("globex".to_owned(), 0), ("initech".to_owned(), 1)].into(),
+        }
+    }
+
+    #[test]
+    fn a_row_lives_from_when_it_was_received() {
+        let ttl = |tenant, age: i64| {
+            of_row(&retention(), tenant, NOW - age * HOUR, NOW).map(|life| life.ttl)
+        };
+        assert_eq!(ttl("acme", 0), Some(2 * 86_400));
+        assert_eq!(ttl("acme", 47), Some(3_600));
+        assert_eq!(ttl("acme", 48), None);
+        assert_eq!(ttl("initech", 0), Some(86_400));
+        assert_eq!(ttl("globex", 100_000), Some(0), "for good");
+    }
+
+    #[test]
+    fn a_day_outlives_its_rows() {
+        for hour in 0..48 {
+            let now = NOW + hour * HOUR;
+            let row = of_row(&retention(), "acme", now, now).unwrap();
+            assert!(of_day(&retention(), "acme", buckets::day(now), now) > row.ttl);
+        }
+        assert_eq!(of_day(&retention(), "globex", 0, NOW), 0);
+        assert_eq!(of_day(&retention(), "acme", 0, NOW), 1);
+    }
+
+    #[test]
+    fn a_cell_bears_the_moment_of_its_message_and_never_a_later_one_than_now() {
+        let timestamp = |at| {
+            of_row(&Retention::default(), "acme", at, NOW)
+                .unwrap()
+                .timestamp
+        };
+        assert_eq!(timestamp(NOW - HOUR), NOW - HOUR);
+        assert_eq!(timestamp(NOW + HOUR), NOW);
+        assert_eq!(timestamp(-HOUR), 1);
+    }
+
+    #[test]
+    fn a_life_is_never_longer_than_the_servers_take() {
+        let far = of_row(&retention(), "acme", NOW + 9_999 * 24 * HOUR, NOW).unwrap();
+        assert_eq!(i64::from(far.ttl), LONGEST);
+    }
+}

@@ -1,0 +1,168 @@
+//! Writing the lists: which bucket, its entries in the index, then the rows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use scylla::statement::batch::{Batch, BatchStatement, BatchType};
+use weir_records::Source;
+
+use super::Store;
+use super::buckets::{self, Kind, ListDay};
+use super::failure::{damaged, row_failed};
+use super::life::{self, Life};
+use super::write::Row;
+use crate::Error;
+use crate::cursor::Position;
+
+/// Rows in one request, some 20 KiB.
+const AT_ONCE: usize = 200;
+
+/// A row of a list.
+#[derive(Clone, Copy)]
+struct Pointer<'a> {
+    position: Position,
+    id: &'a str,
+    life: Life,
+}
+
+impl Store {
+    /// Writes the rows into the list of their channel and, where they have one, of their
+    /// sender.
+    pub(super) async fn put_lists(&self, rows: &[&Row<'_>]) -> Result<(), Error> {
+        let now = Timestamp::now().as_microsecond();
+        let mut pointers: BTreeMap<ListDay, Vec<Pointer<'_>>> = BTreeMap::new();
+        for row in rows {
+            let message = row.message;
+            let received_at = message.received_at.as_microsecond();
+            let Source { partition, offset } = row.source;
+            let channel = (Kind::Channel, &message.channel);
+            let sender = message.sender.as_ref().map(|name| (Kind::Sender, name));
+            for (kind, name) in [channel].into_iter().chain(sender) {
+                let list = ListDay {
+                    kind,
+                    tenant: message.tenant.clone(),
+                    name: name.clone(),
+                    day: buckets::day(received_at),
+                };
+                let pointer = Pointer {
+                    position: Position {
+                        received_at,
+                        offset,
+                        partition,
+                    },
+                    id: &message.id,
+                    life: row.life,
+                };
+                pointers.entry(list).or_default().push(pointer);
+            }
+        }
+        let days = pointers.keys().filter(|list| !self.tallies.knows(list));
+        self.each(days.map(|list| self.begin_day(list, now)).collect())
+            .await?;
+
+        let mut minutes = BTreeSet::new();
+        let mut puts = Vec::new();
+        for (list, pointers) in &pointers {
+            let mut buckets: BTreeMap<i32, Vec<Pointer<'_>>> = BTreeMap::new();
+            for pointer in pointers {
+                let place = self
+                    .tallies
+                    .place(list, buckets::minute(pointer.position.received_at));
+                if place.split || place.new {
+                    minutes.insert((list, place.minute, place.split));
+                }
+                buckets.entry(place.minute).or_default().push(*pointer);
+            }
+            for (minute, pointers) in buckets {
+                for part in pointers.chunks(AT_ONCE) {
+                    puts.push(self.put_pointers(list, minute, part.to_vec()));
+                }
+            }
+        }
+        // Before the rows: what the index does not have, no reader finds.
+        let minutes = minutes
+            .into_iter()
+            .map(|(list, minute, split)| self.begin_minute(list, minute, split, now));
+        self.each(minutes.collect()).await?;
+        self.each(puts).await?;
+        Ok(())
+    }
+
+    /// Makes sure that the index has the day, and learns whether it is split.
+    async fn begin_day(&self, list: &ListDay, now: i64) -> Result<(), Error> {
+        let key = (list.kind.name(), &list.tenant, &list.name, list.day);
+        let answer = self.query(&self.statements.day, key).await?;
+        let found: Option<(Option<bool>,)> = answer
+            .maybe_first_row()
+            .map_err(|_| damaged("a row of `list_days`"))?;
+        let split = found.and_then(|(split,)| split).unwrap_or(false);
+        // Also where it is there: the retention may have grown since it was written.
+        let ttl = life::of_day(&self.config.retention, &list.tenant, list.day, now);
+        let (kind, tenant, name, day) = key;
+        let put = if split {
+            &self.statements.split_day
+        } else {
+            &self.statements.put_day
+        };
+        self.put(put, (kind, tenant, name, day, ttl)).await?;
+        self.tallies.learn(list.clone(), split);
+        Ok(())
+    }
+
+    /// Makes sure that the index has the minute, and that the day is split.
+    async fn begin_minute(
+        &self,
+        list: &ListDay,
+        minute: i32,
+        split: bool,
+        now: i64,
+    ) -> Result<(), Error> {
+        let ttl = life::of_day(&self.config.retention, &list.tenant, list.day, now);
+        let (kind, tenant, name) = (list.kind.name(), &list.tenant, &list.name);
+        if split {
+            let values = (kind, tenant, name, list.day, ttl);
+            self.put(&self.statements.split_day, values).await?;
+        }
+        let values = (kind, tenant, name, list.day, minute, ttl);
+        self.put(&self.statements.put_minute, values).await?;
+        self.tallies.learn_minute(list, minute);
+        Ok(())
+    }
+
+    /// Writes rows of one bucket, as one request to the nodes that have it.
+    async fn put_pointers(
+        &self,
+        list: &ListDay,
+        minute: i32,
+        pointers: Vec<Pointer<'_>>,
+    ) -> Result<(), Error> {
+        let put = &self.statements.list(list.kind).put;
+        let values: Vec<_> = pointers
+            .iter()
+            .map(|pointer| {
+                let (tenant, name, day) = (&list.tenant, &list.name, list.day);
+                let Position {
+                    received_at: at,
+                    offset,
+                    partition,
+                } = pointer.position;
+                let Life { ttl, timestamp } = pointer.life;
+                let id = pointer.id;
+                (
+                    tenant, name, day, minute, at, offset, partition, id, ttl, timestamp,
+                )
+            })
+            .collect();
+        if let [one] = values.as_slice() {
+            return self.put(put, one).await;
+        }
+        let statements = vec![BatchStatement::from(put.clone()); values.len()];
+        let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
+        batch.set_is_idempotent(true);
+        self.session
+            .batch(&batch, values)
+            .await
+            .map_err(row_failed)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! The store on ScyllaDB or Apache Cassandra.
+//!
+//! ```text
+//! sources           tenant, id                          → source       by decision
+//! messages          tenant, id                          → record
+//! channel_messages  tenant, channel, day, minute | received, offset, partition → id
+//! sender_messages   tenant, sender,  day, minute | received, offset, partition → id
+//! list_days         kind, tenant, name      | day       → split        index of the lists
+//! list_minutes      kind, tenant, name, day | minute
+//! fences            source partition                    → offset       a register that only grows
+//! users             shelf 0 | name or e-mail address                   by decision
+//! keys, tenant_keys shelf | id; tenant | id                            by decision
+//! ```
+//!
+//! What stands before `|` is the partition. Every statement names it whole; there are no
+//! materialised views, no secondary indexes and no filtering. A record, and with it the
+//! text, is stored once; lists hold ids. So a message costs a third of the space that a
+//! copy in each list would take, is erased in one place, and reads the same everywhere.
+//!
+//! # Every row once, without transactions
+//!
+//! A write of rows does, each step for all of them before the next:
+//!
+//! 1. drop what is not above the fence, and all but the first row of an id;
+//! 2. *claim* each id in `sources`, by a lightweight transaction (`IF NOT EXISTS`) that
+//!    puts down the row's own partition and offset;
+//! 3. for the ids that are now, or were already, this very row's: put the record, and
+//!    the row of each list, under keys that only depend on the row;
+//! 4. move the fence up to the last offset.
+//!
+//! - *A crash between any two steps* leaves the fence where it was. The rows come again
+//!   from the topic, find their own claims and do the rest; what is there already is
+//!   written again with the same key, the same value and the same time, which changes
+//!   nothing. A claim without a record is a message on its way, not one that is lost:
+//!   its offset is not committed before the fence has passed it.
+//! - *The same id at another offset*, in the same partition or in another, at the same
+//!   time or a year later, finds a claim that is not its own: it is dropped everywhere,
+//!   and the fence passes it. That is the one thing that needs agreement, because two
+//!   sinks may write the same id of two channels at once; so it is the only conditional
+//!   write per message.
+//! - *A writer that comes late*, stopped for an hour with rows in its hands, has read a
+//!   fence that has moved since. Its claims are either its own (the same row: nothing
+//!   changes) or another's (dropped). Its record and list cells bear the moment at which
+//!   the message was received ([`life`]), so they lose against any later erasure.
+//! - *Its fence* loses too: the cell of a fence bears the offset as its time, so the
+//!   highest offset stays whoever writes last, without agreement. Nothing may ever write
+//!   that cell with another time, or delete it with a larger one than it should have.
+//!
+//! Cells of a row must not bear the source offset as their time, tempting as it is: the
+//! compaction sorts files by the time of their cells, and those of two partitions can't
+//! be compared.
+//!
+//! What the claims cost: a lightweight transaction takes four rounds between the nodes
+//! (two with `paxos_variant: v2` of Cassandra, three on ScyllaDB) where a write takes
+//! one, and keeps what it decided for three hours in `system.paxos` (the table's
+//! `gc_grace_seconds`, lowered for that reason: rows of `sources` run out and are not
+//! deleted, but for the claim of a row that the database itself refused). The record stays out of it: it would be written three times, and
+//! the text kept where no erasure finds it. Older ScyllaDB takes no such transactions in
+//! keyspaces with tablets: make the keyspace there without them before `weir migrate`.
+//!
+//! # Partitions stay small
+//!
+//! A row of a list has 20 bytes of keys, an id of 36, and some 25 of Cassandra's own:
+//! 100 bytes, to be generous. At most 100 MB a partition are 1,000,000 rows.
+//!
+//! - A bucket is a day, as long as that is small: after `day_rows` (100,000) rows of one
+//!   process the day is split, and what follows goes to minutes ([`buckets`]). Ten
+//!   processes, or starts of one, a day: 10 × 100,000 × 100 B = 100 MB.
+//! - A minute of 100 MB takes 1,000,000 / 60 = 16,600 messages a second of one channel.
+//!   All of a channel's messages are in one partition of the topic, and one processor
+//!   judges some thousand of them a second: a tenth of that.
+//! - The index has 60 bytes for each day of a list, 22 KB a year, and for each minute of
+//!   a split day, 86 KB a day, in a partition a day.
+//! - `messages` and `sources` have a partition for each message, `fences` for each
+//!   partition of the topic; see [`accounts`] for those of the accounts.
+//!
+//! Days, not minutes, for lists that are not busy: most channels and nearly all senders
+//! have a few messages a day, and a page of theirs reads a few buckets instead of one
+//! for each message.
+//!
+//! # Retention
+//!
+//! Each row lives for the tenant's retention, counted from when the message was
+//! received: one that is read back late does not live longer, and one that would be over
+//! is not written. Files are compacted by time windows, a thirtieth of the retention
+//! each, and dropped whole when all in them is over. The window is chosen when the
+//! tables are made; changing the retention later works, but the window is the operator's
+//! to alter. A changed retention is that of messages written from then on, and of the
+//! lists of the day on which it changes.
+//!
+//! # When nodes are away
+//!
+//! Reads and writes need more than half of the copies in the datacenter
+//! (`LOCAL_QUORUM`), go to a node that has the row, and reads that take too long to a
+//! second one. What can't be reached is [`Error::Unavailable`]: nothing is remembered
+//! here that a later try would have to mend. A single node that loses its power loses
+//! what it acknowledged in the last seconds, unless it runs with `commitlog_sync: batch`.
+
+mod accounts;
+mod buckets;
+mod config;
+mod failure;
+mod life;
+mod lists;
+mod migrate;
+mod read;
+mod schema;
+mod session;
+mod statements;
+mod write;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use scylla::client::session::Session;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use weir_records::{Judged, Source};
+
+use self::buckets::{Kind, Tallies};
+use self::failure::failed;
+use self::statements::Statements;
+use crate::{Error, History, Page, PageRequest};
+
+pub use self::config::{Config, Consistency, Retention, SerialConsistency, Tls};
+pub use self::migrate::{Migrated, migrate};
+
+/// Accounts and history in a CQL database.
+pub struct Store {
+    session: Session,
+    statements: Statements,
+    config: Config,
+    /// How long a decision may be fought for.
+    patience: Duration,
+    tallies: Tallies,
+    /// One change of the accounts at a time.
+    accounts: Mutex<()>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Connects to the database, whose tables [`migrate`] has made.
+    ///
+    /// # Errors
+    /// [`Error::Setting`]; [`Error::OlderFormat`] and [`Error::NewerFormat`] where the
+    /// tables are not those of this build; [`Error::Unavailable`] when the database
+    /// can't be reached or does not let us in.
+    pub async fn connect(config: &Config) -> Result<Arc<Self>, Error> {
+        let connected = session::connect(config).await?;
+        schema::check(&connected.session, config).await?;
+        let patience = Duration::from_secs(config.write_seconds.into());
+        // The driver waits for ever for a node that does not answer this.
+        let statements = timeout(patience, Statements::prepare(&connected, config))
+            .await
+            .map_err(failed)??;
+        Ok(Arc::new(Self {
+            session: connected.session,
+            statements,
+            tallies: Tallies::new(config.day_rows),
+            config: config.clone(),
+            patience,
+            accounts: Mutex::default(),
+        }))
+    }
+}
+
+#[async_trait]
+impl History for Store {
+    async fn write(&self, partition: i32, rows: &[Judged]) -> Result<usize, Error> {
+        self.write_rows(partition, rows).await
+    }
+
+    async fn fence(&self, partition: i32) -> Result<Option<i64>, Error> {
+        self.read_fence(partition).await
+    }
+
+    async fn message(&self, tenant: &str, id: &str) -> Result<Option<Judged>, Error> {
+        self.judged(tenant, id).await
+    }
+
+    async fn source(&self, tenant: &str, id: &str) -> Result<Option<Source>, Error> {
+        self.read_source(tenant, id).await
+    }
+
+    async fn channel(
+        &self,
+        tenant: &str,
+        channel: &str,
+        page: &PageRequest,
+    ) -> Result<Page, Error> {
+        self.page(Kind::Channel, tenant, channel, page).await
+    }
+
+    async fn sender(&self, tenant: &str, sender: &str, page: &PageRequest) -> Result<Page, Error> {
+        self.page(Kind::Sender, tenant, sender, page).await
+    }
+}

@@ -1,0 +1,250 @@
+//! The tables, as the steps that lead to them. A step that was released never changes;
+//! what comes later is a new one. Each statement may run twice.
+
+use scylla::client::session::Session;
+use scylla::errors::ExecutionError;
+use scylla::statement::Statement;
+
+use super::config::{Config, Retention};
+use super::failure::{damaged, failed};
+use crate::Error;
+
+/// The version that this build needs, and the newest that it knows.
+pub(super) const VERSION: u32 = 1;
+/// The partition of `schema_migrations` that names the steps which were done.
+pub(super) const STEPS: &str = "schema";
+/// Its partition for whoever is at it.
+pub(super) const LOCK: &str = "lock";
+
+/// Every table but `schema_migrations`.
+const TABLES: [&str; 10] = [
+    "sources",
+    "messages",
+    "channel_messages",
+    "sender_messages",
+    "list_days",
+    "list_minutes",
+    "fences",
+    "users",
+    "keys",
+    "tenant_keys",
+];
+
+/// How long a decision about a row is remembered for others that decide about it, and
+/// how long a node may be away and still hear of what it missed: three hours.
+const DECISION_SECONDS: u32 = 3 * 3_600;
+
+/// One step: from the version before to this one.
+pub(super) struct Step {
+    pub(super) version: u32,
+    pub(super) name: &'static str,
+    pub(super) statements: Vec<String>,
+}
+
+/// All steps, oldest first.
+pub(super) fn steps(config: &Config) -> Vec<Step> {
+    vec![Step {
+        version: 1,
+        name: "history, accounts and keys",
+        statements: first(&config.keyspace, window_days(&config.retention)),
+    }]
+}
+
+/// What has to be there before a step can be noted.
+pub(super) fn keyspace(config: &Config) -> [String; 2] {
+    let Config {
+        keyspace,
+        replication,
+        ..
+    } = config;
+    [
+        format!(
+            "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = \
+             {{'class': 'NetworkTopologyStrategy', 'replication_factor': {replication}}}"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS {keyspace}.schema_migrations (\
+             scope text, version int, name text, holder text, done_at timestamp, \
+             PRIMARY KEY ((scope), version))"
+        ),
+    ]
+}
+
+fn first(keyspace: &str, days: u32) -> Vec<String> {
+    let windows = format!(
+        "compaction = {{'class': 'TimeWindowCompactionStrategy', \
+         'compaction_window_unit': 'DAYS', 'compaction_window_size': {days}}}"
+    );
+    let list = |owner: &str| {
+        format!(
+            "CREATE TABLE IF NOT EXISTS {keyspace}.{owner}_messages (\
+             tenant text, {owner} text, day int, minute int, \
+             received_at bigint, source_offset bigint, source_partition int, id text, \
+             PRIMARY KEY ((tenant, {owner}, day, minute), received_at, source_offset, source_partition)) \
+             WITH CLUSTERING ORDER BY (received_at DESC, source_offset DESC, source_partition DESC) \
+             AND {windows}"
+        )
+    };
+    vec![
+        format!(
+            "CREATE TABLE IF NOT EXISTS {keyspace}.sources (\
+             tenant text, id text, source frozen<tuple<int, bigint>>, \
+             PRIMARY KEY ((tenant, id))) \
+             WITH {windows} AND gc_grace_seconds = {DECISION_SECONDS}"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS {keyspace}.messages (\
+             tenant text, id text, record blob, PRIMARY KEY ((tenant, id))) WITH {windows}"
+        ),
+        list("channel"),
+        list("sender"),
+        format!(
+            "CREATE TABLE IF NOT EXISTS {keyspace}.list_days (\
+             kind text, tenant text, name text, day int, split boolean, \
+             PRIMARY KEY ((kind, tenant, name), day)) WITH CLUSTERING ORDER BY (day DESC)"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS {keyspace}.list_minutes (\
+             kind text, tenant text, name text, day int, minute int, \
+             PRIMARY KEY ((kind, tenant, name, day), minute)) \
+             WITH CLUSTERING ORDER BY (minute DESC) AND {windows}"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS {keyspace}.fences (\
+             source_partition int PRIMARY KEY, source_offset bigint)"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS {keyspace}.users (\
+             shelf tinyint, item text, name text, value text, \
+             PRIMARY KEY ((shelf), item, name))"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS {keyspace}.keys (\
+             shelf tinyint, id text, value text, PRIMARY KEY ((shelf), id))"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS {keyspace}.tenant_keys (\
+             tenant text, id text, PRIMARY KEY ((tenant), id))"
+        ),
+    ]
+}
+
+/// Days of one window of the compaction: some thirty windows make up a retention, so that
+/// what has run out is dropped in whole files; a month each where nothing runs out.
+fn window_days(retention: &Retention) -> u32 {
+    match retention.days {
+        0 => 30,
+        days => days.div_ceil(30),
+    }
+}
+
+/// The version that the database has; 0 where there is none.
+pub(super) async fn version(session: &Session, config: &Config) -> Result<u32, Error> {
+    let tables = tables(session, config).await?;
+    if !tables.iter().any(|table| table == "schema_migrations") {
+        return Ok(0);
+    }
+    let keyspace = &config.keyspace;
+    let mut last = Statement::new(format!(
+        "SELECT version FROM {keyspace}.schema_migrations WHERE scope = '{STEPS}' \
+         ORDER BY version DESC LIMIT 1"
+    ));
+    // The steps are noted by decision, so they are read with it.
+    last.set_consistency(config.serial_consistency.into());
+    let version: Option<(i32,)> = session
+        .query_unpaged(last, &[])
+        .await
+        .map_err(failed)?
+        .into_rows_result()
+        .map_err(failed)?
+        .maybe_first_row()
+        .map_err(|_| damaged("a row of `schema_migrations`"))?;
+    Ok(version.map_or(0, |(version,)| version.unsigned_abs()))
+}
+
+/// Refuses a database that this build does not know, or that is not ready for it.
+pub(super) async fn check(session: &Session, config: &Config) -> Result<(), Error> {
+    let found = version(session, config).await?;
+    match found {
+        VERSION => Ok(()),
+        newer if newer > VERSION => Err(Error::NewerFormat {
+            found,
+            known: VERSION,
+        }),
+        _ => Err(Error::OlderFormat {
+            found,
+            known: VERSION,
+        }),
+    }
+}
+
+/// Whether every table is there: then a row that is refused is itself at fault.
+pub(super) async fn complete(session: &Session, config: &Config) -> Result<bool, Error> {
+    let found = tables(session, config).await?;
+    Ok(TABLES
+        .iter()
+        .all(|table| found.iter().any(|name| name == table)))
+}
+
+async fn tables(session: &Session, config: &Config) -> Result<Vec<String>, Error> {
+    let answer: Result<_, ExecutionError> = session
+        .query_unpaged(
+            format!(
+                "SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{}'",
+                config.keyspace
+            ),
+            &[],
+        )
+        .await;
+    let answer = answer.map_err(failed)?.into_rows_result().map_err(failed)?;
+    answer
+        .rows::<(String,)>()
+        .map_err(failed)?
+        .map(|row| row.map(|(table,)| table).map_err(failed))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steps_lead_to_the_version_that_is_needed_one_by_one() {
+        let versions: Vec<u32> = steps(&Config::default())
+            .iter()
+            .map(|step| step.version)
+            .collect();
+        assert_eq!(versions, (1..=VERSION).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_table_is_made_and_every_statement_may_run_twice() {
+        let statements: Vec<String> = steps(&Config::default())
+            .into_iter()
+            .flat_map(|step| step.statements)
+            .collect();
+        assert!(statements.iter().all(|text| text.contains("IF NOT EXISTS")));
+        for table in TABLES {
+            let made = format!(" weir.{table} (");
+            assert!(
+                statements.iter().any(|text| text.contains(&made)),
+                "{table}"
+            );
+        }
+        assert_eq!(statements.len(), TABLES.len());
+    }
+
+    #[test]
+    fn a_retention_has_at_most_some_thirty_windows() {
+        let window = |days| {
+            window_days(&Retention {
+                days,
+                ..Retention::default()
+            })
+        };
+        assert_eq!(
+            [window(0), window(1), window(30), window(31), window(365)],
+            [30, 1, 1, 2, 13]
+        );
+    }
+}

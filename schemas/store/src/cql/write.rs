@@ -1,0 +1,274 @@
+//! Writing the history: claims, then records and lists, then the fence.
+//!
+//! No two of them are one transaction, so each may be the last before a crash. The fence
+//! stands behind everything that it says is there; whatever lies beyond it comes again
+//! from the topic, meets its own claim and writes the rest. Read [`super`] for why this
+//! stores every row once.
+
+use std::collections::HashSet;
+use std::future::Future;
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::prepared::PreparedStatement;
+use scylla::value::CqlValue;
+use tokio::time::{Duration, Instant, sleep};
+use weir_records::{Judged, Message, Source};
+
+use super::Store;
+use super::failure::{BY_DATABASE, contended, damaged, failed, row_failed};
+use super::life::{self, Life};
+use super::schema;
+use super::statements::{Decision, decided};
+use crate::Error;
+
+/// The longest partition key that every server takes.
+const LONGEST_KEY: usize = u16::MAX as usize;
+/// What the numbers in a key, and the lengths of its parts, add to it at most.
+const AROUND: usize = 48;
+/// The longest record: far above what the topic takes, below what a server takes.
+const LONGEST_RECORD: usize = 8 << 20;
+
+/// A row with all that is written of it.
+pub(super) struct Row<'a> {
+    pub(super) message: &'a Message,
+    pub(super) source: Source,
+    pub(super) life: Life,
+    record: Vec<u8>,
+}
+
+/// Whose an id is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// This row's, from now on.
+    Won,
+    /// This row's already: an earlier call did not get through.
+    Ours,
+    /// Another message's.
+    Taken,
+}
+
+impl Store {
+    pub(super) async fn write_rows(&self, partition: i32, rows: &[Judged]) -> Result<usize, Error> {
+        if rows.iter().any(|row| row.source.partition != partition) {
+            return Err(Error::Refused(
+                "its partition is not the one that is written",
+            ));
+        }
+        if !rows.is_sorted_by(|a, b| a.source.offset < b.source.offset) {
+            return Err(Error::Refused("its offset does not follow the one before"));
+        }
+        let Some(last) = rows.last() else {
+            return Ok(0);
+        };
+        let fence = self.read_fence(partition).await?;
+        if Some(last.source.offset) <= fence {
+            return Ok(0);
+        }
+        let above = rows.iter().filter(|row| Some(row.source.offset) > fence);
+        let rows = self.fitting(above)?;
+        match self.store(&rows).await {
+            Ok(written) => {
+                self.move_fence(partition, last.source.offset).await?;
+                Ok(written)
+            }
+            Err(Error::Refused(BY_DATABASE)) => {
+                // It refuses every row while a table is missing.
+                if !schema::complete(&self.session, &self.config).await? {
+                    return Err(Error::Unavailable("a table is missing".into()));
+                }
+                if let [row] = rows.as_slice() {
+                    self.let_go(row).await?;
+                }
+                Err(Error::Refused(BY_DATABASE))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The rows to be written, the first of each id: none when one of them can't be.
+    fn fitting<'a>(&self, rows: impl Iterator<Item = &'a Judged>) -> Result<Vec<Row<'a>>, Error> {
+        let now = Timestamp::now().as_microsecond();
+        let mut seen = HashSet::new();
+        let mut fitting = Vec::new();
+        for row in rows {
+            let message = &row.message;
+            let parts = [&message.id, &message.channel]
+                .into_iter()
+                .chain(&message.sender);
+            for part in parts {
+                if !fits(&message.tenant, part) {
+                    return Err(Error::Refused(
+                        "its tenant, channel, sender or id is too long",
+                    ));
+                }
+            }
+            let record = row.clone().encode();
+            if record.len() > LONGEST_RECORD {
+                return Err(Error::Refused("it is too large"));
+            }
+            let received_at = message.received_at.as_microsecond();
+            let life = life::of_row(&self.config.retention, &message.tenant, received_at, now);
+            let first = seen.insert((&message.tenant, &message.id));
+            if let Some(life) = life.filter(|_| first) {
+                fitting.push(Row {
+                    message,
+                    source: row.source,
+                    record,
+                    life,
+                });
+            }
+        }
+        Ok(fitting)
+    }
+
+    /// Writes all but the fence and answers how many ids were claimed just now.
+    async fn store(&self, rows: &[Row<'_>]) -> Result<usize, Error> {
+        let claims = self
+            .each(rows.iter().map(|row| self.claim(row)).collect())
+            .await?;
+        let won = claims.iter().filter(|claim| **claim == Claim::Won).count();
+        let (ours, claims): (Vec<&Row<'_>>, Vec<Claim>) = rows
+            .iter()
+            .zip(claims)
+            .filter(|(_, claim)| *claim != Claim::Taken)
+            .unzip();
+        let records = ours
+            .iter()
+            .zip(claims)
+            .map(|(row, claim)| self.put_record(row, claim))
+            .collect();
+        tokio::try_join!(self.each(records), self.put_lists(&ours))?;
+        Ok(won)
+    }
+
+    /// Decides whose the id is: the first that asks, for good. The only step that nodes
+    /// have to agree on, and so the only one that costs more than a write; the cell is
+    /// small, because what is decided about is kept a second time for a while.
+    async fn claim(&self, row: &Row<'_>) -> Result<Claim, Error> {
+        let own = (row.source.partition, row.source.offset);
+        let values = (&row.message.tenant, &row.message.id, own, row.life.ttl);
+        let decision = self.decide(&self.statements.claim, values).await?;
+        if decision.applied {
+            return Ok(Claim::Won);
+        }
+        let holder = decision.column("source").and_then(source_of);
+        let holder = holder.ok_or_else(|| damaged("a row of `sources`"))?;
+        Ok(if (holder.partition, holder.offset) == own {
+            Claim::Ours
+        } else {
+            Claim::Taken
+        })
+    }
+
+    /// Takes back the claim of a row that is given up: sent again, it is another message.
+    async fn let_go(&self, row: &Row<'_>) -> Result<(), Error> {
+        let own = (row.source.partition, row.source.offset);
+        let values = (&row.message.tenant, &row.message.id, own);
+        self.decide(&self.statements.let_go, values).await?;
+        Ok(())
+    }
+
+    async fn put_record(&self, row: &Row<'_>, claim: Claim) -> Result<(), Error> {
+        let (tenant, id) = (&row.message.tenant, &row.message.id);
+        // The one that is there may already have been read: it stays.
+        if claim == Claim::Ours && self.record(tenant, id).await?.is_some() {
+            return Ok(());
+        }
+        let Life { ttl, timestamp } = row.life;
+        self.put(
+            &self.statements.put_message,
+            (tenant, id, &row.record, ttl, timestamp),
+        )
+        .await
+    }
+
+    /// The last offset of that partition behind which everything is there.
+    pub(super) async fn read_fence(&self, partition: i32) -> Result<Option<i64>, Error> {
+        let answer = self.query(&self.statements.fence, (partition,)).await?;
+        let fence: Option<(i64,)> = answer
+            .maybe_first_row()
+            .map_err(|_| damaged("a row of `fences`"))?;
+        Ok(fence.map(|(offset,)| offset))
+    }
+
+    /// Moves the fence up. Its cell bears the offset as its time, and of two writes of a
+    /// cell the one with the later time stays: so the highest offset does, whoever comes
+    /// last, without asking anybody.
+    async fn move_fence(&self, partition: i32, offset: i64) -> Result<(), Error> {
+        let timestamp = offset.saturating_add(1).max(1);
+        self.session
+            .execute_unpaged(&self.statements.put_fence, (partition, offset, timestamp))
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    pub(super) async fn put(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<(), Error> {
+        self.session
+            .execute_unpaged(statement, values)
+            .await
+            .map_err(row_failed)?;
+        Ok(())
+    }
+
+    /// A write with a condition, again while others decide about the same row.
+    pub(super) async fn decide(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<Decision, Error> {
+        let give_up = Instant::now() + self.patience;
+        loop {
+            match self.session.execute_unpaged(statement, &values).await {
+                Ok(answer) => return decided(answer),
+                Err(error) if contended(&error) && Instant::now() < give_up => pause().await,
+                Err(error) => return Err(row_failed(error)),
+            }
+        }
+    }
+
+    /// Runs all of them, some at once, and answers in their order.
+    pub(super) async fn each<T, F>(&self, work: Vec<F>) -> Result<Vec<T>, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        stream::iter(work)
+            .buffered(self.config.concurrency)
+            .try_collect()
+            .await
+    }
+}
+
+/// Whether a server takes a key of these. What it does not take is not there.
+pub(super) const fn fits(tenant: &str, name: &str) -> bool {
+    tenant.len() + name.len() + AROUND <= LONGEST_KEY
+}
+
+/// Waits a little, not as long as the others that wait.
+pub(super) async fn pause() {
+    let some = jiff::Timestamp::now().subsec_microsecond().unsigned_abs() % 40;
+    sleep(Duration::from_millis(10 + u64::from(some))).await;
+}
+
+/// Partition and offset, as `sources` keeps them.
+fn source_of(value: &CqlValue) -> Option<Source> {
+    match value {
+        CqlValue::Tuple(parts) => match parts.as_slice() {
+            [
+                Some(CqlValue::Int(partition)),
+                Some(CqlValue::BigInt(offset)),
+            ] => Some(Source {
+                partition: *partition,
+                offset: *offset,
+            }),
+            _ => None,
+        },
+        _ => None,
+    }
+}

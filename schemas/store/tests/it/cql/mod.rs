@@ -1,0 +1,8 @@
+//! What only the store over CQL has to do.
+
+mod crash;
+mod lists;
+mod migrate;
+mod offline;
+mod retention;
+mod writers;
