@@ -41,6 +41,14 @@ pub(crate) struct Claims {
     pub(crate) exp: u64,
 }
 
+/// Whether the folder holds a key to sign tokens with. One who opens it makes the first;
+/// where several processes sign, they need the same.
+#[must_use]
+pub fn has_signing_key(folder: &Path) -> bool {
+    // What can't be read is for the one who opens it to say.
+    folder.exists() && scan(folder).map_or(true, |files| !files.is_empty())
+}
+
 /// Signs and verifies.
 pub(crate) struct Tokens {
     folder: PathBuf,

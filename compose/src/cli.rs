@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{admin, broker, check, config, replay, roles, score, sql, up};
+use crate::roles::Role;
+use crate::{admin, broker, check, config, lone, migrate, replay, score, sql, up};
 
 /// Weir judges chat messages: an HTTP door, a log that loses nothing, a model that
 /// scores toxicity and sentiment, history, and SQL over all of it.
@@ -30,13 +31,15 @@ enum Command {
     /// Run everything on this machine, with nothing else installed
     Up(up::Up),
     /// Run the role `ingest`: the HTTP door for messages, accounts and history
-    Ingest,
+    Ingest(lone::Lone),
     /// Run the role `process`: normalise, score, decide
-    Process,
+    Process(lone::Lone),
     /// Run the role `sink`: write verdicts into history and lake
-    Sink,
+    Sink(lone::Lone),
     /// Run the role `query`: SQL over lake and tail
-    Query,
+    Query(lone::Lone),
+    /// Make the topics, tables and keys that lone roles share, or bring them up to date
+    Migrate,
     /// Run the embedded broker alone: the Kafka protocol over files, on one machine
     Broker(broker::Command),
     /// Score texts from files or standard input; one JSON verdict per line out
@@ -62,10 +65,11 @@ impl Weir {
         let source = &self.config;
         match self.command {
             Command::Up(up) => up.run(source),
-            Command::Ingest => roles::lone(roles::Role::Ingest, source),
-            Command::Process => roles::lone(roles::Role::Process, source),
-            Command::Sink => roles::lone(roles::Role::Sink, source),
-            Command::Query => roles::lone(roles::Role::Query, source),
+            Command::Ingest(lone) => lone.run(Role::Ingest, source),
+            Command::Process(lone) => lone.run(Role::Process, source),
+            Command::Sink(lone) => lone.run(Role::Sink, source),
+            Command::Query(lone) => lone.run(Role::Query, source),
+            Command::Migrate => migrate::run(source),
             Command::Broker(command) => command.run(),
             Command::Score(score) => score.run(source),
             Command::Replay(replay) => replay.run(),

@@ -63,13 +63,25 @@ impl Connection {
             .context("the HTTP client can't be set up")?;
         Ok(Client {
             http,
-            base: base.trim_end_matches('/').to_owned(),
+            base: without_slash(&base),
             key,
         })
     }
 }
 
+fn without_slash(base: &str) -> String {
+    base.trim_end_matches('/').to_owned()
+}
+
 impl Client {
+    /// The same credential at another address.
+    pub(crate) fn at(&self, base: &str) -> Self {
+        Self {
+            base: without_slash(base),
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn base(&self) -> &str {
         &self.base
     }

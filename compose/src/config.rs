@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -38,11 +38,15 @@ pub(crate) struct Config {
     pub(crate) connections: usize,
     /// Folder of `weir up`.
     pub(crate) data: PathBuf,
-    /// `embedded`; `scylla` comes with the CQL store.
+    /// `embedded`: in the data folder of one process; `scylla`: the database of `cql`.
     pub(crate) store: Store,
     /// Folder or URL of the Delta table; empty: `DATA/lake`.
     pub(crate) lake: String,
     pub(crate) bus: Bus,
+    /// ScyllaDB or Apache Cassandra, for `store = "scylla"`.
+    pub(crate) cql: weir_store::cql::Config,
+    /// Settings whose value is read from a file: `cql.password`, `bus.properties.NAME`.
+    pub(crate) secrets: BTreeMap<String, PathBuf>,
     pub(crate) model: Model,
     pub(crate) ingest: weir_ingest::Config,
     pub(crate) auth: weir_auth::Config,
@@ -57,6 +61,7 @@ pub(crate) struct Config {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Store {
     Embedded,
+    Scylla,
 }
 
 /// The Kafka side. Without brokers, `weir up` runs its own.
@@ -118,6 +123,8 @@ impl Default for Config {
             store: Store::Embedded,
             lake: String::new(),
             bus: Bus::default(),
+            cql: weir_store::cql::Config::default(),
+            secrets: BTreeMap::new(),
             model: Model::default(),
             ingest: weir_ingest::Config::default(),
             auth: weir_auth::Config::default(),
@@ -189,11 +196,12 @@ impl Source {
                     .eq_ignore_ascii_case(name.as_str())
             })
         });
-        let config: Config = figment
+        let mut config: Config = figment
             .merge(env.split("__"))
             .extract()
             .map_err(|error| anyhow::anyhow!("{error}"))
             .context("a setting is wrong")?;
+        config.read_secrets()?;
         config.check()?;
         Ok(config)
     }
@@ -232,7 +240,46 @@ impl Config {
                 bail!("the setting `{name}` is {value}; it must be at least 1");
             }
         }
+        if self.store == Store::Scylla {
+            self.cql.check()?;
+        }
         Ok(())
+    }
+
+    /// Puts the secrets that lie in files where they belong.
+    fn read_secrets(&mut self) -> Result<()> {
+        for (setting, file) in &self.secrets {
+            let secret = std::fs::read_to_string(file).with_context(|| {
+                format!(
+                    "the setting `{setting}` can't be read from {}",
+                    file.display()
+                )
+            })?;
+            let secret = secret.trim_end_matches(['\r', '\n']).to_owned();
+            if secret.is_empty() {
+                bail!("the setting `{setting}`: {} is empty", file.display());
+            }
+            if setting == "cql.password" {
+                self.cql.password = SecretString::from(secret);
+            } else if let Some(property) = setting.strip_prefix("bus.properties.") {
+                self.bus.properties.insert(property.to_owned(), secret);
+            } else {
+                bail!(
+                    "the setting `secrets.\"{setting}\"` is not known; \
+                     `cql.password` and `bus.properties.NAME` can be read from files"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the lake is, unless the settings say otherwise.
+    pub(crate) fn lake_or(&self, folder: &Path) -> String {
+        if self.lake.is_empty() {
+            folder.display().to_string()
+        } else {
+            self.lake.clone()
+        }
     }
 
     pub(crate) fn bus(&self, brokers: String, security: weir_bus::Security) -> weir_bus::Config {
@@ -284,16 +331,10 @@ fn shown(config: &Config) -> Result<String> {
     toml::to_string_pretty(&config).context("the settings can't be shown as TOML")
 }
 
-/// The security of real brokers comes through `bus.properties`.
-pub(crate) fn embedded_security(password: SecretString) -> weir_bus::Security {
-    weir_bus::Security::Plain {
-        username: crate::roles::BROKER_USER.to_owned(),
-        password,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret as _;
+
     use super::*;
 
     fn from_file(text: &str) -> Result<Config> {
@@ -335,6 +376,36 @@ mod tests {
             !text.contains("hunter2") && text.contains("sasl.password"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn secrets_are_read_from_files_and_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "hunter2-hunter2\n").unwrap();
+        let text = |setting: &str| {
+            format!("[secrets]\n\"{setting}\" = {file:?}\n[cql]\nusername = \"weir\"\n")
+        };
+        let config = from_file(&text("cql.password")).unwrap();
+        assert_eq!(config.cql.password.expose_secret(), "hunter2-hunter2");
+        assert!(!shown(&config).unwrap().contains("hunter2"));
+        let config = from_file(&text("bus.properties.sasl.password")).unwrap();
+        assert_eq!(config.bus.properties["sasl.password"], "hunter2-hunter2");
+        assert!(!shown(&config).unwrap().contains("hunter2"));
+
+        let refusal = format!("{:#}", from_file(&text("listen")).unwrap_err());
+        assert!(refusal.contains("secrets.\"listen\""), "{refusal}");
+        std::fs::write(&file, "\n").unwrap();
+        let refusal = format!("{:#}", from_file(&text("cql.password")).unwrap_err());
+        assert!(refusal.contains("cql.password"), "{refusal}");
+    }
+
+    #[test]
+    fn a_wrong_setting_of_the_database_is_refused_by_name_where_it_is_used() {
+        let wrong = "[cql]\nkeyspace = \"Weir!\"\n";
+        from_file(wrong).unwrap();
+        let refusal = from_file(&format!("store = \"scylla\"\n{wrong}")).unwrap_err();
+        assert!(format!("{refusal:#}").contains("keyspace"), "{refusal:#}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rand::distr::{Alphanumeric, SampleString as _};
@@ -24,6 +25,8 @@ use serde::{Deserialize, Serialize};
 /// Format of the folder that this build writes.
 const VERSION: u32 = 1;
 const SECRET_LENGTH: usize = 43;
+/// Between two looks at whether the folder is free.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// An opened, locked data folder.
 #[derive(Debug)]
@@ -42,8 +45,9 @@ pub(crate) struct Admin {
 }
 
 impl DataDir {
-    /// Creates the folder if it is missing, checks its version, and locks it.
-    pub(crate) fn open(root: &Path) -> Result<Self> {
+    /// Creates the folder if it is missing, checks its version, and locks it; where
+    /// somebody else has it, waits for as long as `patience`.
+    pub(crate) fn open(root: &Path, patience: Duration) -> Result<Self> {
         let shown = root.display();
         // Texts lie in it: nobody else on this machine is to read them.
         fs::DirBuilder::new()
@@ -58,15 +62,22 @@ impl DataDir {
             .write(true)
             .open(&lock_path)
             .with_context(|| format!("can't write in the data folder {shown}"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                bail!(
-                    "the data folder {shown} is in use by another Weir; stop it, or choose another folder with --data"
-                )
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("can't lock the data folder {shown}"));
+        let give_up = Instant::now() + patience;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < give_up => {
+                    std::thread::sleep(LOOK);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    bail!(
+                        "the data folder {shown} is in use by another Weir; stop it, or choose another folder with --data"
+                    )
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(error)
+                        .with_context(|| format!("can't lock the data folder {shown}"));
+                }
             }
         }
         let version_path = root.join("version");
@@ -175,8 +186,10 @@ mod tests {
     #[test]
     fn a_second_opener_is_told_that_the_folder_is_in_use() {
         let folder = tempfile::tempdir().unwrap();
-        let _first = DataDir::open(folder.path()).unwrap();
-        let refusal = DataDir::open(folder.path()).unwrap_err().to_string();
+        let _first = DataDir::open(folder.path(), Duration::ZERO).unwrap();
+        let refusal = DataDir::open(folder.path(), Duration::ZERO)
+            .unwrap_err()
+            .to_string();
         assert!(refusal.contains("in use by another Weir"), "{refusal}");
     }
 
@@ -184,7 +197,9 @@ mod tests {
     fn a_folder_of_a_newer_version_is_refused_with_both_versions() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("version"), "2\n").unwrap();
-        let refusal = DataDir::open(folder.path()).unwrap_err().to_string();
+        let refusal = DataDir::open(folder.path(), Duration::ZERO)
+            .unwrap_err()
+            .to_string();
         assert!(refusal.contains("format 2, this one knows 1"), "{refusal}");
     }
 
@@ -192,7 +207,7 @@ mod tests {
     fn secrets_are_readable_by_their_owner_alone_and_stay_the_same() {
         use secrecy::ExposeSecret as _;
         let folder = tempfile::tempdir().unwrap();
-        let data = DataDir::open(folder.path()).unwrap();
+        let data = DataDir::open(folder.path(), Duration::ZERO).unwrap();
         let first = data.broker_secret().unwrap();
         assert_eq!(
             first.expose_secret(),

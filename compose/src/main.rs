@@ -5,16 +5,21 @@
 
 mod accept;
 mod admin;
+mod backends;
 mod broker;
 mod check;
 mod cli;
 mod client;
 mod config;
 mod data;
+mod first_run;
 mod logs;
+mod lone;
 mod memory;
+mod migrate;
 mod replay;
 mod roles;
+mod run;
 mod runtime;
 mod score;
 mod serve;

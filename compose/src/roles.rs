@@ -10,13 +10,11 @@
 //! ingest  HTTP → weir.messages; weir.verdicts → whoever waits
 //! ```
 
-use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
@@ -27,11 +25,8 @@ use weir_processors::Judge;
 use weir_records::topic;
 use weir_store::History;
 
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::serve::Readiness;
-
-/// User name of Weir's own clients at the embedded broker.
-pub(crate) const BROKER_USER: &str = "weir";
 
 /// Records that a stage takes at a time. Enough for the model to sort by length, few
 /// enough that a verdict does not wait long for its neighbours.
@@ -69,9 +64,18 @@ pub(crate) struct Parts {
     pub(crate) bus: weir_bus::Config,
     pub(crate) producer: Producer,
     pub(crate) history: Arc<dyn History>,
-    pub(crate) auth: Auth,
+    /// For the roles that have callers.
+    pub(crate) auth: Option<Auth>,
     pub(crate) lake: String,
     pub(crate) registry: Registry,
+}
+
+impl Parts {
+    fn auth(&self) -> Result<Auth> {
+        self.auth
+            .clone()
+            .context("this role has callers, and nothing to check them by")
+    }
 }
 
 /// A role that runs: its doors, and the threads to wait for after its token is cancelled.
@@ -106,7 +110,7 @@ pub(crate) async fn query(
         }
     });
     Ok(Running {
-        routers: vec![weir_analytics_sql::router(engine, parts.auth.clone())],
+        routers: vec![weir_analytics_sql::router(engine, parts.auth()?)],
         workers: Vec::new(),
     })
 }
@@ -159,16 +163,12 @@ pub(crate) fn process(parts: &Parts, judge: Judge, stop: &CancellationToken) -> 
     }
     .spawn(stage, parts.producer.clone(), &parts.registry, stop.clone())?;
     Ok(Running {
-        routers: vec![weir_processors::router(judge, parts.auth.clone())],
+        routers: vec![weir_processors::router(judge, parts.auth()?)],
         workers: vec![worker],
     })
 }
 
-pub(crate) async fn ingest(
-    parts: &Parts,
-    ready: &mut Readiness,
-    stop: &CancellationToken,
-) -> Result<Running> {
+pub(crate) async fn ingest(parts: &Parts, stop: &CancellationToken) -> Result<Running> {
     let ingest = weir_ingest::Ingest::start(
         parts.config.ingest.clone(),
         &parts.bus,
@@ -179,47 +179,13 @@ pub(crate) async fn ingest(
     )
     .await
     .context("ingest can't start")?;
-    let bus = parts.bus.clone();
-    ready.add("bus", move || {
-        let bus = bus.clone();
-        async move {
-            weir_bus::reachable(&bus)
-                .await
-                .map_err(|error| error.to_string())
-        }
-    });
+    let auth = parts.auth()?;
     Ok(Running {
         routers: vec![
-            weir_ingest::router(ingest, parts.auth.clone()),
-            weir_auth::door::router(parts.auth.clone()),
-            crate::admin::router(parts.auth.clone()),
+            weir_ingest::router(ingest, auth.clone()),
+            weir_auth::door::router(auth.clone()),
+            crate::admin::router(auth),
         ],
         workers: Vec::new(),
     })
-}
-
-/// A role by itself needs backends that others can reach too.
-pub(crate) fn lone(role: Role, source: &config::Source) -> Result<ExitCode> {
-    let config = source.load()?;
-    if config.bus.brokers.is_empty() {
-        bail!(
-            "`weir {}` runs one role and needs Kafka to meet the others: set `bus.brokers` \
-             (or run everything on this machine with `weir up`)",
-            role.name()
-        );
-    }
-    bail!(
-        "`weir {}` needs a store that several processes share; `store = \"embedded\"` belongs to one process. \
-         Run everything on this machine with `weir up`",
-        role.name()
-    )
-}
-
-/// Where the lake is, unless the settings say otherwise.
-pub(crate) fn lake_url(config: &Config, data: &Path) -> String {
-    if config.lake.is_empty() {
-        data.join("lake").display().to_string()
-    } else {
-        config.lake.clone()
-    }
 }

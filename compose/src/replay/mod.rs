@@ -57,6 +57,9 @@ pub(crate) struct Replay {
     /// Prove that each accepted message has exactly one verdict and one row
     #[arg(long)]
     verify: bool,
+    /// Address of a role `query` that --verify asks, where it is another than --url
+    #[arg(long, env = "WEIR_SQL_URL", value_name = "URL")]
+    sql_url: Option<String>,
     #[command(flatten)]
     connection: Connection,
 }
@@ -102,7 +105,10 @@ impl Replay {
         let judged = judged?;
         let until_judged = started.elapsed();
         let stored = if self.verify {
-            Some(verify::stored(&client, &sent.accepted, patience).await?)
+            let asked = self
+                .sql_url
+                .map_or_else(|| client.clone(), |url| client.at(&url));
+            Some(verify::stored(&asked, &sent.accepted, patience).await?)
         } else {
             None
         };

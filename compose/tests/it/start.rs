@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Weir, sample, text_of, weir};
+use crate::support::{Weir, eventually, sample, signal, text_of, weir};
 
 #[test]
 fn the_first_start_makes_an_administrator_that_only_the_owner_can_read() {
@@ -146,14 +146,53 @@ fn a_missing_model_is_one_clear_line() {
 }
 
 #[test]
-fn a_lone_role_on_embedded_backends_says_what_it_needs() {
-    for role in ["ingest", "process", "sink", "query"] {
-        let output = weir().arg(role).output().unwrap();
+fn a_lone_role_says_which_backend_it_lacks() {
+    let refusal = |role: &str, settings: &[(&str, &str)]| {
+        let output = weir()
+            .arg(role)
+            .envs(settings.iter().copied())
+            .output()
+            .unwrap();
         assert!(!output.status.success());
-        assert!(
-            text_of(&output).contains("bus.brokers"),
-            "{}",
-            text_of(&output)
-        );
+        text_of(&output)
+    };
+    let brokers = ("WEIR_BUS__BROKERS", "127.0.0.1:9");
+    let store = ("WEIR_STORE", "scylla");
+    for role in ["ingest", "process", "sink", "query"] {
+        let said = refusal(role, &[]);
+        assert!(said.contains("bus.brokers"), "{said}");
+        let said = refusal(role, &[brokers]);
+        assert!(said.contains("store = \"scylla\""), "{said}");
     }
+    for role in ["sink", "query"] {
+        let said = refusal(role, &[brokers, store]);
+        assert!(said.contains("set `lake`"), "{said}");
+    }
+}
+
+#[test]
+fn a_lone_role_waits_for_brokers_that_are_away_until_it_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let mut child = weir()
+        .arg("ingest")
+        .args(["--listen", "127.0.0.1:0"])
+        .env("WEIR_BUS__BROKERS", "127.0.0.1:9")
+        .env("WEIR_STORE", "scylla")
+        .stderr(fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let said = || fs::read_to_string(&log).unwrap();
+    eventually("it says what it waits for", || {
+        said().contains("waiting for Kafka")
+    });
+    signal(&child, "TERM");
+    assert!(child.wait().unwrap().success(), "{}", said());
+}
+
+#[test]
+fn migrate_has_nothing_to_do_where_all_is_embedded() {
+    let output = weir().arg("migrate").output().unwrap();
+    assert!(output.status.success());
+    assert!(text_of(&output).contains("weir up"));
 }

@@ -61,6 +61,22 @@ pub async fn create_topics(config: &Config, retention: Duration) -> Result<(), E
     .await
 }
 
+/// Whether the topics are there that Weir needs, and can be used.
+///
+/// # Errors
+/// No broker answers in 10 s, it refuses us, or a topic is missing.
+pub async fn check_topics(config: &Config) -> Result<(), Error> {
+    let config = config.clone();
+    blocking(move || {
+        let asker = Asker::new(&config, None)?;
+        for topic in topic::ALL {
+            asker.partitions(topic)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// Whether a broker answers and takes our name and password. Within 2 s.
 ///
 /// # Errors

@@ -31,7 +31,7 @@ mod stage;
 mod tail;
 mod worker;
 
-pub use admin::{committed, create_topics, reachable, watermarks};
+pub use admin::{check_topics, committed, create_topics, reachable, watermarks};
 pub use config::{Config, Security};
 pub use error::{BoxError, Error, NotDelivered, Refused};
 pub use producer::{Delivery, Producer};
