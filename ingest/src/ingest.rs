@@ -10,6 +10,7 @@ use weir_store::History;
 
 use crate::accept::body::Room;
 use crate::accept::check::Rules;
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::recent::{self, Recent};
 use crate::verdicts::{self, Verdicts, Waiters};
@@ -26,6 +27,7 @@ pub struct Ingest {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) rules: Rules,
+    pub(crate) clock: Clock,
     pub(crate) ack_timeout: Duration,
     pub(crate) body_timeout: Duration,
     pub(crate) producer: Producer,
@@ -58,9 +60,11 @@ impl Ingest {
         let metrics = Metrics::register(registry)?;
         let recent = Recent::new(config.recent_ids, metrics.recent_ids.clone());
         // Half of what is remembered: the other half is for what comes.
-        recent::seed(&recent, bus, config.recent_ids / 2).await?;
+        let clock = Clock::default();
+        recent::seed(&recent, &clock, bus, config.recent_ids / 2).await?;
         let inner = Arc::new(Inner {
             rules: Rules::new(&config),
+            clock,
             ack_timeout: Duration::from_secs(config.ack_seconds.into()),
             body_timeout: Duration::from_secs(config.body_seconds.into()),
             producer,

@@ -21,6 +21,7 @@
 //! own; no message text is logged.
 
 mod accept;
+mod clock;
 mod config;
 pub mod door;
 mod error;

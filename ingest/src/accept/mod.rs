@@ -79,7 +79,7 @@ pub(crate) async fn accept(
     caller: &Caller,
     messages: Vec<Parsed<'_>>,
 ) -> Result<Vec<Outcome>, Problem> {
-    let now = Timestamp::now();
+    let now = inner.clock.now();
     let messages: Vec<_> = messages
         .into_iter()
         .map(|message| message.and_then(|message| inner.rules.check(message, caller, now)))

@@ -1,5 +1,6 @@
 //! After a start: the messages that wait to be judged are read back, so that their ids
-//! are known as if this process had accepted them.
+//! are known as if this process had accepted them. The last message of each partition is
+//! read in any case, so that the clock does not run behind what was accepted before.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +10,29 @@ use weir_records::topic;
 use super::Recent;
 use crate::Error;
 use crate::accept::check::Sender;
+use crate::clock::Clock;
 
 /// Reads `weir.messages` from where the processor stands to its end, `most` records of
 /// all partitions together and the newest of them, and remembers their ids.
 pub(crate) async fn seed(
     recent: &Recent,
+    clock: &Clock,
     bus: &weir_bus::Config,
     most: usize,
 ) -> Result<(), Error> {
     let ends = weir_bus::watermarks(bus, topic::MESSAGES).await?;
     let judged = weir_bus::committed(bus, topic::GROUP_PROCESS, topic::MESSAGES).await?;
     let mut ids = 0_usize;
-    for (partition, from) in starts(&ends, &judged, most) {
+    for (partition, from, waiting) in starts(&ends, &judged, most) {
         let mut remember = |record: Record| {
             // What can't be read is for the processor to give up.
             let Ok(message) = weir_records::decode_message(&record.payload) else {
                 return;
             };
+            clock.saw(message.received_at);
+            if record.offset < waiting {
+                return;
+            }
             recent.accept(&recent.identify(
                 &message.tenant,
                 &message.id,
@@ -43,24 +50,21 @@ pub(crate) async fn seed(
     Ok(())
 }
 
-/// Where to begin in each partition that has something to read.
+/// Of each partition that holds something: where to begin, and the first offset that
+/// waits to be judged.
 fn starts(
     ends: &BTreeMap<i32, (i64, i64)>,
     judged: &BTreeMap<i32, i64>,
     most: usize,
-) -> Vec<(i32, i64)> {
+) -> Vec<(i32, i64, i64)> {
     let each = i64::try_from(most / ends.len().max(1)).unwrap_or(i64::MAX);
     ends.iter()
+        .filter(|(_, (low, high))| low < high)
         .map(|(partition, (low, high))| {
             let judged = judged.get(partition).copied().unwrap_or(*low);
-            (
-                *partition,
-                judged.max(*low).max(high.saturating_sub(each)),
-                *high,
-            )
+            let waiting = judged.max(*low).max(high.saturating_sub(each));
+            (*partition, waiting.min(high - 1), waiting)
         })
-        .filter(|(_, from, high)| from < high)
-        .map(|(partition, from, _)| (partition, from))
         .collect()
 }
 
@@ -69,10 +73,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_waits_is_read_and_the_newest_of_a_long_backlog() {
+    fn what_waits_is_read_the_newest_of_a_long_backlog_and_the_last_in_any_case() {
         let ends = BTreeMap::from([(0, (0, 100)), (1, (50, 60)), (2, (0, 100_000)), (3, (7, 7))]);
         let judged = BTreeMap::from([(0, 100), (2, 10)]);
-        assert_eq!(starts(&ends, &judged, 4_000), [(1, 50), (2, 99_000)]);
+        let expected = [(0, 99, 100), (1, 50, 50), (2, 99_000, 99_000)];
+        assert_eq!(starts(&ends, &judged, 4_000), expected);
         assert_eq!(starts(&BTreeMap::new(), &judged, 10), []);
     }
 }

@@ -223,3 +223,52 @@ async fn after_a_restart_the_ids_that_wait_to_be_judged_are_known() {
     assert_eq!(answer.json, json!({"id": "m-7", "status": "pending"}));
     assert_eq!(weir.accepted().await.len(), 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_with_the_clock_set_back_messages_stay_in_the_order_of_the_log() {
+    let weir = Weir::start().await;
+    let key = weir.full_key("acme").await;
+    weir.send(&key, message("first", "a")).await;
+    let (source, mut ahead) = weir.accepted_as("acme", "first").await;
+    // Accepted by a process whose clock was an hour ahead of what ours says now.
+    ahead.received_at += jiff::SignedDuration::from_hours(1);
+    ahead.id = "ahead".to_owned();
+    let record = weir_bus::Outgoing {
+        topic: weir_records::topic::MESSAGES,
+        partition: Some(source.partition),
+        key: weir_records::topic::key("acme", "c"),
+        payload: ahead.clone().encode(),
+    };
+    let sent = weir.producer.send(vec![record]).unwrap().await;
+    assert!(sent[0].is_ok());
+
+    let (router, _another) = weir.another().await;
+    let request = Request::post("/v1/messages")
+        .header(header::AUTHORIZATION, format!("Bearer {key}"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(json!({"channel": "c", "text": "b"}).to_string().into())
+        .unwrap();
+    let answer = ask(&router, request).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+    let (_, last) = weir.accepted_as("acme", &answer.id()).await;
+    assert!(last.received_at >= ahead.received_at);
+    assert!(answer.id() > weir_id(ahead.received_at - jiff::SignedDuration::from_millis(1)));
+
+    weir.store_all().await;
+    let page = weir.get("/v1/channels/c/messages", &key).await;
+    let ids: Vec<&str> = page.json["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, [answer.id().as_str(), "ahead", "first"]);
+}
+
+/// The least id that Weir makes at that time.
+fn weir_id(at: jiff::Timestamp) -> String {
+    let millis = u64::try_from(at.as_millisecond()).unwrap();
+    uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10])
+        .into_uuid()
+        .to_string()
+}

@@ -136,18 +136,18 @@ async fn measure<F: Future>(times: &mut Histogram<u64>, work: F) -> F::Output {
 /// Where the rows go.
 enum Under {
     Embedded(tempfile::TempDir),
-    Cql(cql::Config),
+    Cql(Box<cql::Config>),
 }
 
 impl Under {
     fn chosen() -> Self {
         match std::env::var("WEIR_BENCH_CQL") {
-            Ok(nodes) => Self::Cql(cql::Config {
+            Ok(nodes) => Self::Cql(Box::new(cql::Config {
                 nodes,
                 keyspace: format!("weir_bench_{}", std::process::id()),
                 replication: 1,
                 ..cql::Config::default()
-            }),
+            })),
             Err(_) => {
                 Self::Embedded(tempfile::tempdir_in(std::env::current_dir().unwrap()).unwrap())
             }
