@@ -1,0 +1,273 @@
+"""Breaks Weir on purpose and compares what was acknowledged with every store. See README.md."""
+import argparse
+import collections
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import cluster
+import compare
+import faults
+import load
+import records
+import stores
+
+DISK_MIB = 400
+
+
+class Run:
+    """One run on one kind of backends."""
+
+    def __init__(self, options, kind, folder):
+        self.options, self.kind, self.rounds = options, kind, collections.Counter()
+        self.random = random.Random(f"{options.seed} {kind}")
+        self.folder, self.mounted, self.left_out = folder, None, {}
+        self.ledger, self.rate = load.Ledger(), options.rate
+        self.dead, self.refused, self.events, self.violations = set(), set(), [], []
+        if kind == "real":
+            self.cluster = cluster.Real(options.weir, folder, options.partitions)
+        else:
+            self.mounted = faults.tmpfs(folder / "disk", DISK_MIB)
+            if not self.mounted:
+                self.left_out["full_disk"] = "it needs the right to mount a small disk"
+            self.cluster = cluster.Embedded(options.weir, folder, self.mounted and self.mounted / "data")
+
+    def long(self, short, long):
+        return short if self.options.short else long
+
+    def say(self, text):
+        print(f"{time.strftime('%H:%M:%S')} {self.kind}: {text}", file=sys.stderr, flush=True)
+
+    def producers(self, number, rate, first=0):
+        made = [load.Producer(first + n, self.options.seed, self.cluster, self.keys, self.ledger, rate) for n in range(number)]
+        for producer in made:
+            producer.start()
+        return made
+
+    def supervise(self):
+        while not self.over.wait(0.2):
+            self.cluster.watch()
+
+    def faults(self):
+        """In an order that the seed decides."""
+        all_of_them = faults.REAL if self.kind == "real" else faults.EMBEDDED
+        chosen = [fault for fault in all_of_them if not self.options.short or fault in faults.SHORT]
+        if self.options.only:
+            chosen = [fault for fault in all_of_them if fault.__name__ in self.options.only]
+        chosen = [fault for fault in chosen if fault.__name__ not in self.left_out]
+        chosen *= self.options.repeat
+        self.random.shuffle(chosen)
+        return chosen
+
+    def work(self):
+        self.over = threading.Event()
+        self.cluster.wait_ready()
+        self.keys = {tenant: self.cluster.make_key(tenant) for tenant in ("default", "other")}
+        threading.Thread(target=self.supervise, daemon=True).start()
+        self.prober = load.Prober(self.cluster, "default", self.keys["default"], self.ledger)
+        self.prober.start()
+        producers = self.producers(8, self.rate / 8)
+        time.sleep(3)
+        kills = 0 if self.options.only and "kill" not in self.options.only else self.options.kills
+        plan = self.faults()
+        for number in range(max(kills, len(plan))):
+            if number < len(plan):
+                self.broken(plan[number])
+            # The kills are spread over the other faults.
+            for _ in range(kills * (number + 1) // max(len(plan), 1) - self.rounds["kill"] if number < len(plan) else kills - self.rounds["kill"]):
+                self.broken(faults.kill)
+                time.sleep(max(0, 1 - self.random.random() * 0.2))
+        time.sleep(2)
+        for thread in (*producers, self.prober):
+            thread.done.set()
+        for thread in (*producers, self.prober):
+            thread.join()
+        self.settle()
+        self.compare()
+
+    def broken(self, fault):
+        began = time.time()
+        what = fault(self)
+        self.rounds[fault.__name__] += 1
+        broken = time.time() - began
+        self.say(f"{fault.__name__} {self.rounds[fault.__name__]}{f' ({what})' if what else ''}: {broken:.1f} s, "
+                 f"{len(self.ledger.acknowledged)} acknowledged")
+        if fault is not faults.kill:
+            # The next fault meets a Weir that is whole again, and this says when it was.
+            self.cluster.wait_ready()
+            seen, mended = len(self.prober.waits), time.time()
+            while not [began for began, _ in self.prober.waits[seen:] if began >= mended] and time.time() - mended < 120:
+                time.sleep(0.05)
+            self.events.append((fault.__name__, broken, time.time() - mended))
+
+    def read(self):
+        kafka = self.cluster.kafka()
+        log = stores.decoded(stores.topic(kafka, "weir.messages"), records.message)
+        verdicts = stores.decoded(stores.topic(kafka, "weir.verdicts"), records.verdict)
+        return log, verdicts
+
+    def settle(self):
+        """Until everything that was acknowledged is judged and in history and lake."""
+        self.cluster.wait_ready()
+        self.say("settling")
+        began, wanted = time.time(), set(self.ledger.acknowledged)
+
+        def judged():
+            _, verdicts = self.read()
+            found = {(v.message.tenant, v.message.id) for rows in verdicts.values() for _, v in rows}
+            return wanted <= found or f"{len(wanted - found)} are not judged"
+
+        def in_lake():
+            left = wanted - {key for key, _ in stores.lake(self.cluster.lake)}
+            return not left or f"{len(left)} are not in the lake"
+
+        def in_history():
+            if self.kind == "real":
+                rows = stores.tables(self.cluster.cassandra_port)[0]["table messages"]
+            else:
+                rows = stores.history_over_http(self.cluster.doors()[0].address, self.keys, self.ledger.acknowledged)[0]["history by channel"]
+            left = wanted - {key for key, _ in rows}
+            return not left or f"{len(left)} are not in the history"
+
+        for what, done in (("all is judged", judged), ("all is in the lake", in_lake), ("all is in the history", in_history)):
+            try:
+                stores.wait(what, self.options.patience, done)
+            except RuntimeError as error:
+                # The comparison says which they are.
+                self.violations.append((str(error), ("", "")))
+        time.sleep(3)
+        self.settled = time.time() - began
+
+    def compare(self):
+        ledger, address = self.ledger, self.cluster.doors()[0].address
+        log, verdicts = self.read()
+        expected = dict(ledger.acknowledged)
+        optional = set(ledger.unclear) | self.refused
+        plain = {partition: [v for _, v in rows] for partition, rows in verdicts.items()}
+        found, order = {}, []
+        found["lake"] = stores.lake(self.cluster.lake)
+        found["SQL"] = stores.sql(self.cluster.sql().address, self.keys)
+        doors = self.cluster.doors()
+        for door in doors:
+            shown, wrong = stores.history_over_http(door.address, self.keys, expected)
+            order += wrong
+            senders = shown.pop("history by sender")
+            suffix = f", {door.name}" if len(doors) > 1 else ""
+            found |= {f"{name}{suffix}": rows for name, rows in shown.items()}
+            self.senders(expected, optional, senders, f"history by sender{suffix}")
+        if self.kind == "real":
+            tables, senders = stores.tables(self.cluster.cassandra_port)
+            found |= tables
+            self.senders(expected, optional, senders, "table sender_messages")
+        self.violations += ledger.faults + order
+        self.violations += compare.compare(expected, optional, log, plain, found)
+        self.violations += compare.out_of_order(ledger.order, log)
+        self.violations += compare.dead_letters(self.letters(), self.expected_letters(expected, log, verdicts))
+        self.counts = {"acknowledged": len(expected), "unclear": len(ledger.unclear),
+                       "records in weir.messages": sum(map(len, log.values())),
+                       "records in weir.verdicts": sum(map(len, verdicts.values())),
+                       "stores compared": len(found) + 1 + len(doors)}
+
+    def senders(self, expected, optional, rows, name):
+        """A message without a sender is in no sender's list."""
+        named = {key: value for key, value in expected.items() if value[1]}
+        held = collections.Counter(key for key, _ in rows)
+        self.violations += [(f"{held[key]} rows in {name}", key) for key in named if held[key] != 1]
+        self.violations += [(f"{number} rows in {name} of what was not acknowledged", key) for key, number in held.items()
+                            if key not in named and (key not in optional or number > 1)]
+
+    def letters(self):
+        rows = stores.topic(self.cluster.kafka(), "weir.dead")
+        return [records.dead_letter(payload) for partition in rows.values() for _, payload in partition]
+
+    def expected_letters(self, expected, log, verdicts):
+        wanted = set(self.dead)
+        for partition, rows in verdicts.items():
+            wanted |= {("history", "refused_by_store", "weir.verdicts", partition, offset) for offset, verdict in rows
+                       if (verdict.message.tenant, verdict.message.id) in self.refused}
+        return wanted
+
+    def close(self):
+        self.over.set() if hasattr(self, "over") else None
+        self.cluster.close()
+        if self.mounted:
+            subprocess.run(["umount", "-l", self.mounted], check=False)
+
+
+def report(options, runs, failed):
+    """Markdown, without a text, a path or a name of this machine."""
+    lines = ["# Broken on purpose", "", f"{time.strftime('%Y-%m-%d')}, seed {options.seed}, {options.rate} messages a second. The command:", "",
+             "```sh", f"compose/chaos/run {' '.join(options.said)}", "```", ""]
+    for run in runs:
+        lines += [f"## {'Roles on Apache Kafka and Cassandra' if run.kind == 'real' else 'weir up, embedded'}", ""]
+        lines += [f"**{'Held' if not run.violations else f'{len(run.violations)} violations'}.** " +
+                  ", ".join(f"{value:,} {name}" for name, value in run.counts.items()) + "." if hasattr(run, "counts") else "**Not compared.**", ""]
+        lines += ["| broken | rounds | whole again after, at most |", "|---|---|---|"]
+        for name, rounds in sorted(run.rounds.items()):
+            mended = [seconds for fault, _, seconds in run.events if fault == name]
+            lines.append(f"| {getattr(faults, name).__doc__} | {rounds} | {f'{max(mended):.1f} s' if mended else ''} |")
+        waits = sorted(seconds for _, seconds in run.prober.waits) if hasattr(run, "prober") else []
+        if waits:
+            lines += ["", f"Message to verdict, all of the run: p50 {waits[len(waits) // 2] * 1e3:.0f} ms, p99 {waits[int(len(waits) * .99)]:.1f} s, "
+                      f"at most {waits[-1]:.1f} s. Longest time without an acknowledgement {run.ledger.longest_silence:.1f} s. "
+                      f"Settled {getattr(run, 'settled', 0):.0f} s after the last message."]
+        lines += ["", "Answers: " + ", ".join(f"{status}: {number:,}" for status, number in sorted(run.ledger.answers.items(), key=str)) + ".", ""]
+        lines += ["Peak memory: " + ", ".join(f"{p.name} {p.peak_mib:.0f} MiB" for p in run.cluster.processes) + ".", ""]
+        lines += [f"Left out: {name}, {why}." for name, why in run.left_out.items()]
+        if run.violations:
+            lines += ["", "First violations:", ""] + [f"- {what}: {key}" for what, key in run.violations[:20]]
+        lines.append("")
+    return "\n".join(lines + ([f"Failed: {failed}", ""] if failed else []))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weir", required=True, help="the program")
+    parser.add_argument("--backends", default="embedded,real", help="embedded, real or both")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--short", action="store_true", help="a few minutes: few kills, some of the faults")
+    parser.add_argument("--kills", type=int, help="SIGKILL rounds [default: 300, short 15]")
+    parser.add_argument("--rate", type=int, default=120, help="messages a second")
+    parser.add_argument("--repeat", type=int, default=1, help="rounds of each other fault")
+    parser.add_argument("--only", type=lambda text: text.split(","), help="these faults only, such as kill_broker,poison")
+    parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--patience", type=int, default=180, help="seconds to settle")
+    parser.add_argument("--out", default="chaos.md")
+    parser.add_argument("--keep", action="store_true", help="keep logs and data")
+    options = parser.parse_args()
+    options.said = [word for word in sys.argv[1:] if word not in ("--weir", options.weir)]
+    options.kills = options.kills if options.kills is not None else (15 if options.short else 300)
+    runs, failed = [], None
+    for kind in options.backends.split(","):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=f"weir-chaos-{kind}-"))
+        run = None
+        try:
+            run = Run(options, kind, folder)
+            runs.append(run)
+            run.work()
+            run.say(f"{len(run.violations)} violations, {run.counts}")
+        except (Exception, KeyboardInterrupt) as error:
+            failed = f"{kind}: {error!r}"
+            print(failed, file=sys.stderr)
+        finally:
+            if run:
+                run.close()
+            if options.keep or failed or (run and run.violations):
+                print(f"logs and data are in {folder}", file=sys.stderr)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+        if failed:
+            break
+    text = report(options, runs, failed)
+    pathlib.Path(options.out).write_text(text)
+    print(text)
+    return 1 if failed or any(run.violations for run in runs) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

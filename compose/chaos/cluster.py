@@ -1,0 +1,237 @@
+"""Weir's processes, and the servers under them: started, killed, paused, started again.
+
+Both kinds answer the same questions: which doors take messages, where SQL is asked, how Kafka
+is reached. `Real` runs each role as processes of their own on Apache Kafka and Cassandra;
+`Embedded` is one `weir up`.
+"""
+import http.client
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import proxy
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def ask(address, method, path, key, body=None, timeout=30):
+    """(status, headers, body) of one request; OSError where there is no answer."""
+    connection = http.client.HTTPConnection(address, timeout=timeout)
+    try:
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    except http.client.HTTPException as error:
+        raise OSError(f"no whole answer: {error!r}") from None
+    finally:
+        connection.close()
+
+
+class Process:
+    """One `weir …`, which may be killed and started again under the same name."""
+
+    def __init__(self, name, argv, env, log, address):
+        self.name, self.argv, self.env, self.log, self.address = name, argv, env, log, address
+        self.child, self.paused, self.peak_mib, self.starts = None, False, 0.0, 0
+        self.lock = threading.RLock()
+
+    def start(self):
+        with self.lock:
+            self.starts += 1
+            with open(self.log, "a") as log:
+                self.child = subprocess.Popen(self.argv, env=self.env, stdout=subprocess.DEVNULL, stderr=log)
+
+    def running(self):
+        return self.child is not None and self.child.poll() is None
+
+    def signal(self, number):
+        if self.running():
+            self.child.send_signal(number)
+
+    def kill(self):
+        with self.lock:
+            self.signal(signal.SIGKILL)
+            if self.child:
+                self.child.wait()
+
+    def stop(self):
+        with self.lock:
+            self.signal(signal.SIGTERM)
+            if self.child:
+                self.child.wait(60)
+
+    def ready(self):
+        try:
+            return ask(self.address, "GET", "/health/ready", "", timeout=5)[0] == 200
+        except OSError:
+            return False
+
+    def measure(self):
+        try:
+            pages = int(pathlib.Path(f"/proc/{self.child.pid}/statm").read_text().split()[1])
+            self.peak_mib = max(self.peak_mib, pages * PAGE / 2**20)
+        except (OSError, AttributeError, IndexError):
+            pass
+
+
+class Cluster:
+    """What both kinds share."""
+
+    def __init__(self, weir, folder):
+        self.weir, self.folder = str(pathlib.Path(weir).resolve()), pathlib.Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.processes, self.stopping = [], False
+        # Nothing of the caller's settings, but for where model and library are.
+        kept = ("WEIR_MODEL__PATH", "WEIR_MODEL__RUNTIME", "WEIR_ONNXRUNTIME")
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_") or name in kept}
+        self.env["WEIR_MODEL__PATH"] = str(ROOT / "models/weir-small-1")
+        if library := os.environ.get("WEIR_ONNXRUNTIME"):
+            self.env["WEIR_MODEL__RUNTIME"] = library
+
+    def add(self, name, args, **env):
+        address = f"127.0.0.1:{free_port()}"
+        argv = [self.weir, *args, "--listen", address]
+        process = Process(name, argv, self.env | env, self.folder / f"{name}.log", address)
+        self.processes.append(process)
+        process.start()
+        return process
+
+    def of(self, role):
+        return [process for process in self.processes if process.name.split("-")[0] == role]
+
+    def watch(self):
+        """Like a supervisor: starts again what has ended, unless it was told to stay down."""
+        for process in self.processes:
+            process.measure()
+            with process.lock:
+                if not self.stopping and not process.running() and not getattr(process, "down", False):
+                    process.start()
+
+    def wait_ready(self, seconds=120):
+        began = time.time()
+        while not all(process.ready() for process in self.processes if process.running()):
+            if time.time() - began > seconds:
+                late = [process.name for process in self.processes if not process.ready()]
+                raise RuntimeError(f"not ready after {seconds} s: {late}")
+            self.watch()
+            time.sleep(0.2)
+
+    def admin(self):
+        return json.loads((self.folder / "data/admin.json").read_text())["api_key"]
+
+    def make_key(self, tenant):
+        body = {"tenant": tenant, "label": "chaos", "scopes": ["ingest", "read", "sql"]}
+        status, _, answer = ask(self.doors()[0].address, "POST", "/v1/admin/keys", self.admin(), body)
+        if status != 201:
+            raise RuntimeError(answer)
+        return json.loads(answer)["key"]
+
+    def close(self):
+        self.stopping = True
+        for process in self.processes:
+            process.signal(signal.SIGCONT)
+            process.signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.child.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+class Real(Cluster):
+    """Roles as processes, on Apache Kafka and Cassandra of their own."""
+
+    kind = "real"
+
+    def __init__(self, weir, folder, partitions=4):
+        super().__init__(weir, folder)
+        self.kafka_port, self.cassandra_port, self.proxy_port = 29092, 29142, free_port()
+        self.servers_env = os.environ | {
+            "WEIR_SERVERS_HOME": str(self.folder / "servers"), "WEIR_KAFKA_PORT": str(self.kafka_port),
+            "WEIR_CASSANDRA_PORT": str(self.cassandra_port), "WEIR_KAFKA_PROXY_PORT": str(self.proxy_port)}
+        self.brokers = f"127.0.0.1:{self.kafka_port}"
+        self.server("up", "kafka", "cassandra")
+        # One processor reaches Kafka through this, so that its network can be cut.
+        self.proxy = proxy.Proxy(self.proxy_port, self.kafka_port + 2)
+        config = self.folder / "weir.toml"
+        config.write_text(f"""store = "scylla"
+data = "{self.folder}/data"
+lake = "{self.folder}/lake"
+[bus]
+brokers = "{self.brokers}"
+partitions = {partitions}
+[cql]
+nodes = "127.0.0.1:{self.cassandra_port}"
+keyspace = "weir_chaos"
+replication = 1
+""")
+        self.env["WEIR_CONFIG"] = str(config)
+        # Two at once, as two machines that are set up together would.
+        both = [subprocess.Popen([self.weir, "migrate"], env=self.env, stdout=subprocess.DEVNULL) for _ in range(2)]
+        if any(one.wait(120) for one in both):
+            raise RuntimeError("weir migrate failed")
+        self.lake = self.folder / "lake"
+        for role, number in (("ingest", 2), ("process", 2), ("sink", 2), ("query", 1)):
+            for at in range(1, number + 1):
+                through = {"WEIR_BUS__BROKERS": f"127.0.0.1:{self.proxy_port}"} if (role, at) == ("process", 2) else {}
+                self.add(f"{role}-{at}", [role], **through)
+
+    def server(self, *args):
+        subprocess.run([ROOT / "compose/servers", *args], env=self.servers_env, check=True, stdout=subprocess.DEVNULL)
+
+    def server_pid(self, name):
+        return int((self.folder / "servers" / name / "pid").read_text())
+
+    def doors(self):
+        return self.of("ingest")
+
+    def sql(self):
+        return self.of("query")[0]
+
+    def kafka(self):
+        return {"bootstrap.servers": self.brokers}
+
+    def close(self):
+        super().close()
+        self.proxy.close()
+        self.server("down")
+
+
+class Embedded(Cluster):
+    """One `weir up`."""
+
+    kind = "embedded"
+
+    def __init__(self, weir, folder, data=None):
+        super().__init__(weir, folder)
+        self.data = pathlib.Path(data or self.folder / "data")
+        self.port = free_port()
+        self.lake = self.data / "lake"
+        self.add("up", ["up", "--data", str(self.data)], WEIR_BUS__LISTEN=f"127.0.0.1:{self.port}")
+
+    def admin(self):
+        return json.loads((self.data / "admin.json").read_text())["api_key"]
+
+    def doors(self):
+        return self.processes
+
+    def sql(self):
+        return self.processes[0]
+
+    def kafka(self):
+        secret = (self.data / "secrets/broker").read_text().strip()
+        return {"bootstrap.servers": f"127.0.0.1:{self.port}", "security.protocol": "SASL_PLAINTEXT",
+                "sasl.mechanism": "PLAIN", "sasl.username": "weir", "sasl.password": secret}

@@ -1,0 +1,162 @@
+"""Producers: they send real comments, retry with the same id until they are acknowledged, and
+remember what was. Texts stay in this process; reports and logs name ids only."""
+import collections
+import json
+import random
+import threading
+import time
+
+import cluster
+
+SAMPLE = cluster.ROOT / "compose/sample/comments.jsonl"
+
+
+class Ledger:
+    """What was acknowledged, and what never got a clear answer."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.acknowledged = {}
+        self.unclear = {}
+        self.order = collections.defaultdict(list)
+        self.answers = collections.Counter()
+        self.faults = []
+        self.last_ack = time.time()
+        self.longest_silence = 0.0
+
+    def sending(self, key, value):
+        with self.lock:
+            self.unclear[key] = value
+
+    def acknowledge(self, key, value, ordered=True):
+        with self.lock:
+            now = time.time()
+            self.longest_silence = max(self.longest_silence, now - self.last_ack)
+            self.last_ack = now
+            self.unclear.pop(key, None)
+            if key not in self.acknowledged:
+                self.acknowledged[key] = value
+                if ordered:
+                    self.order[key[0], value[0]].append(key[1])
+
+    def answer(self, status, headers):
+        with self.lock:
+            self.answers[status] += 1
+            if status in (429, 503) and not headers.get("Retry-After"):
+                self.faults.append((f"{status} without Retry-After", ("", "")))
+
+
+class Producer(threading.Thread):
+    """One loop: each message only after the one before was acknowledged, to any door."""
+
+    def __init__(self, number, seed, target, keys, ledger, rate):
+        super().__init__(daemon=True)
+        self.number, self.target, self.keys, self.ledger = number, target, keys, ledger
+        self.random, self.pause = random.Random(seed * 1_000 + number), 1 / rate
+        self.texts = [json.loads(line)["text"].strip() for line in SAMPLE.read_text().splitlines()]
+        self.done, self.count, self.batch = threading.Event(), 0, 20 if number % 4 == 3 else 1
+
+    def run(self):
+        due = time.time()
+        while not self.done.is_set():
+            due = max(due + self.pause * self.batch, time.time() - 1)
+            time.sleep(max(0, due - time.time()))
+            tenant = self.random.choice(list(self.keys))
+            # A channel belongs to one producer: only so its order can be told.
+            channel = f"channel-{self.number}-{self.random.randrange(4)}"
+            messages = [self.message(channel) for _ in range(self.batch)]
+            self.send(tenant, messages)
+            dice = self.random.random()
+            if dice < 0.1:
+                # A client that did not hear the answer.
+                self.send(tenant, messages)
+            elif dice < 0.2:
+                # The same ids belong to another tenant as well.
+                other = next(name for name in self.keys if name != tenant)
+                self.send(other, messages)
+
+    def message(self, channel):
+        self.count += 1
+        text = self.random.choice(self.texts)
+        return {"id": f"p{self.number}-{self.count:06}", "channel": channel, "text": text,
+                "sender": f"sender-{self.random.randrange(50)}"}
+
+    def send(self, tenant, messages):
+        """Until each is acknowledged; one after the other is sent, so that a batch may come in pieces."""
+        value = lambda message: (message["channel"], message["sender"], message["text"])
+        for message in messages:
+            if (tenant, message["id"]) not in self.ledger.acknowledged:
+                self.ledger.sending((tenant, message["id"]), value(message))
+        left = messages
+        while left and not self.done.is_set():
+            door = self.random.choice(self.target.doors())
+            try:
+                if len(left) == 1:
+                    status, headers, body = cluster.ask(door.address, "POST", "/v1/messages", self.keys[tenant], left[0])
+                    results = [{"status": "accepted"}] if status in (200, 202) else [None]
+                else:
+                    status, headers, body = cluster.ask(door.address, "POST", "/v1/messages/batch", self.keys[tenant], left)
+                    results = json.loads(body).get("results", [None] * len(left)) if status < 300 else [None] * len(left)
+            except OSError:
+                self.ledger.answers["no answer"] += 1
+                time.sleep(0.1)
+                continue
+            self.ledger.answer(status, headers)
+            if status in (400, 404, 409, 413, 422):
+                self.ledger.faults.append((f"{status} to a good message", (tenant, left[0]["id"])))
+                return
+            again = []
+            for message, result in zip(left, results):
+                if result and result["status"] == "accepted":
+                    # Pieces of a batch that were accepted at another time are in no order.
+                    self.ledger.acknowledge((tenant, message["id"]), value(message), ordered=len(left) == len(messages) and not again)
+                elif result and result["status"] == "rejected":
+                    self.ledger.faults.append(("a good message was rejected", (tenant, message["id"])))
+                else:
+                    again.append(message)
+            left = again
+            if left:
+                time.sleep(min(float(headers.get("Retry-After") or 0.1), 1))
+
+
+class Prober(threading.Thread):
+    """Sends a message now and then and waits for its verdict: how long from here to there."""
+
+    def __init__(self, target, tenant, key, ledger):
+        super().__init__(daemon=True)
+        self.target, self.tenant, self.key, self.ledger = target, tenant, key, ledger
+        self.done, self.waits = threading.Event(), []
+
+    def run(self):
+        number = 0
+        while not self.done.wait(0.25):
+            number += 1
+            message = {"id": f"probe-{number:05}", "channel": "probe", "sender": "prober", "text": "is anybody there"}
+            key, value = (self.tenant, message["id"]), ("probe", "prober", message["text"])
+            began = time.time()
+            self.ledger.sending(key, value)
+            while not self.done.is_set():
+                door = self.target.doors()[number % len(self.target.doors())]
+                try:
+                    status, headers, _ = cluster.ask(door.address, "POST", "/v1/messages", self.key, message)
+                    self.ledger.answer(status, headers)
+                    if status in (200, 202):
+                        self.ledger.acknowledge(key, value)
+                        if self.judged(message["id"]):
+                            self.waits.append((began, time.time() - began))
+                            break
+                except OSError:
+                    pass
+                time.sleep(0.1)
+
+    def judged(self, id):
+        while not self.done.is_set():
+            door = self.target.doors()[0]
+            try:
+                status, _, body = cluster.ask(door.address, "GET", f"/v1/messages/{id}?wait=2", self.key)
+                if status == 200 and json.loads(body)["status"] == "judged":
+                    return True
+            except OSError:
+                pass
+            time.sleep(0.1)
+        return False

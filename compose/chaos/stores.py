@@ -1,0 +1,151 @@
+"""Reads every store by clients of others: Kafka, CQL, the Delta table, and Weir's own doors."""
+import datetime
+import json
+import time
+import urllib.parse
+
+import confluent_kafka as kafka
+import deltalake
+
+import cluster as weir
+import records
+
+PAGE = 1_000
+
+
+def topic(conf, name):
+    """{partition: [(offset, payload)]} from the first record to the last there is now."""
+    consumer = kafka.Consumer(conf | {"group.id": "chaos-reader", "enable.auto.commit": False, "enable.partition.eof": True})
+    try:
+        found, ends = {}, {}
+        for partition in consumer.list_topics(name, timeout=30).topics[name].partitions:
+            place = kafka.TopicPartition(name, partition, kafka.OFFSET_BEGINNING)
+            low, high = consumer.get_watermark_offsets(place, timeout=30)
+            found[partition] = []
+            if high > low:
+                ends[partition] = high
+        consumer.assign([kafka.TopicPartition(name, partition, kafka.OFFSET_BEGINNING) for partition in ends])
+        while ends:
+            record = consumer.poll(30)
+            if record is None:
+                raise RuntimeError(f"{name} can't be read to its end")
+            partition = record.partition()
+            if record.error():
+                # The end: behind the last record there may be offsets without one.
+                ends.pop(partition, None)
+                continue
+            found[partition].append((record.offset(), record.value()))
+            if partition in ends and record.offset() + 1 >= ends[partition]:
+                ends.pop(partition)
+        return found
+    finally:
+        consumer.close()
+
+
+def decoded(topic, read):
+    """The records that can be read; poison is for the dead letters."""
+    found = {}
+    for partition, rows in topic.items():
+        found[partition] = []
+        for offset, payload in rows:
+            try:
+                found[partition].append((offset, read(payload)))
+            except (ValueError, KeyError, IndexError, UnicodeDecodeError):
+                pass
+    return found
+
+
+def lake(folder):
+    """Rows of the Delta table, by another Delta reader."""
+    table = deltalake.DeltaTable(str(folder)).to_pyarrow_table(columns=["tenant", "message_id", "judged_at"])
+    at = [int(moment.timestamp() * 1e6 + 0.5) if moment else None for moment in table["judged_at"].to_pylist()]
+    return [((tenant, id), judged) for tenant, id, judged in zip(table["tenant"].to_pylist(), table["message_id"].to_pylist(), at)]
+
+
+def sql(address, keys):
+    """Rows that each tenant sees of its own."""
+    rows = []
+    for tenant, key in keys.items():
+        last = ""
+        while True:
+            query = (f"SELECT message_id, CAST(judged_at AS BIGINT) FROM messages WHERE message_id >= '{last}' "
+                     f"ORDER BY message_id LIMIT {PAGE}")
+            status, _, body = weir.ask(address, "POST", "/v1/sql", key, {"query": query}, timeout=60)
+            if status != 200:
+                raise OSError(f"SQL answers {status}")
+            page = json.loads(body)["rows"]
+            # The last one again: it may be there twice.
+            rows += [((tenant, id), at) for id, at in (page if len(page) < PAGE else [row for row in page if row[0] != page[-1][0]])]
+            if len(page) < PAGE:
+                break
+            last = page[-1][0]
+    return rows
+
+
+def history_over_http(address, keys, expected):
+    """By id, by channel and by sender, as a user reads it."""
+    by_id, by_channel, by_sender, order = [], [], [], []
+    for tenant, key in keys.items():
+        mine = {id: value for (owner, id), value in expected.items() if owner == tenant}
+        for id in mine:
+            status, _, body = weir.ask(address, "GET", f"/v1/messages/{urllib.parse.quote(id)}", key)
+            if status == 200:
+                by_id.append(((tenant, id), micros(json.loads(body)["verdict"]["judged_at"]) if b'"verdict"' in body else None))
+        for kind, names, rows in (("channels", {value[0] for value in mine.values()}, by_channel),
+                                  ("senders", {value[1] for value in mine.values() if value[1]}, by_sender)):
+            for name in sorted(names):
+                page = list(pages(address, key, f"/v1/{kind}/{urllib.parse.quote(name)}/messages"))
+                rows += [((tenant, row["id"]), micros(row["verdict"]["judged_at"])) for row in page]
+                times = [row["received_at"] for row in page]
+                if [micros(at) for at in times] != sorted((micros(at) for at in times), reverse=True):
+                    order.append((f"{kind} out of order", (tenant, name)))
+    return {"history by id": by_id, "history by channel": by_channel, "history by sender": by_sender}, order
+
+
+def pages(address, key, path):
+    cursor = ""
+    while True:
+        status, _, body = weir.ask(address, "GET", f"{path}?limit=200{cursor}", key)
+        if status != 200:
+            raise OSError(f"{path} answers {status}")
+        page = json.loads(body)
+        yield from page["messages"]
+        if not page.get("next"):
+            return
+        cursor = "&cursor=" + urllib.parse.quote(page["next"])
+
+
+def tables(port):
+    """Every table of the history in the database, whole."""
+    from cassandra.cluster import Cluster
+    from cassandra.query import tuple_factory
+    database = Cluster(["127.0.0.1"], port=port, protocol_version=5)
+    session = database.connect("weir_chaos")
+    session.row_factory = tuple_factory
+    try:
+        found = {name: [((tenant, id), None) for tenant, id in session.execute(f"SELECT tenant, id FROM {name}")]
+                 for name in ("sources", "channel_messages")}
+        found["messages"] = [((tenant, id), records.fields(records.fields(record)[3]).get(8))
+                             for tenant, id, record in session.execute("SELECT tenant, id, record FROM messages")]
+        senders = [((tenant, id), None) for tenant, id in session.execute("SELECT tenant, id FROM sender_messages")]
+        return {f"table {name}": rows for name, rows in found.items()}, senders
+    finally:
+        database.shutdown()
+
+
+def micros(text):
+    return int(datetime.datetime.fromisoformat(text).timestamp() * 1e6 + 0.5)
+
+
+def wait(what, seconds, done):
+    """Until `done` answers truth; what it can't do for now counts as not yet."""
+    began, last = time.time(), None
+    while time.time() - began < seconds:
+        try:
+            last = done()
+            if last is True:
+                return
+        except (OSError, kafka.KafkaException, RuntimeError, deltalake.exceptions.DeltaError) as error:
+            last = repr(error)[:200]
+        time.sleep(1)
+    raise RuntimeError(f"not within {seconds} s: {what} ({last})")
