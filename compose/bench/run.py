@@ -6,6 +6,8 @@
 --texts: one message a line (first tab-separated column). Needs `wrk` on the PATH for `ingest`.
 --peer: a folder with the Python stack's bench.py and its interpreter in $PEER_PYTHON; it needs
 Apache Kafka and Cassandra running. Each measurement of Weir gets a data folder of its own. CPU
+`--only roles` runs Weir's roles as processes of their own on Kafka and Cassandra; it starts the two by
+compose/servers, empty, for each number of partitions, so that they must listen where it lets them. CPU
 seconds are user and system time of all of Weir, the embedded broker included; the peer's are
 Python's alone and, beside them, with its servers'. The load program is in neither.
 """
@@ -239,6 +241,18 @@ def freshness_on(weir, texts, rate, seconds):
             "probe_p50_ms": quantile(probes, .5), "probe_max_ms": quantile(probes, 1)}
 
 
+def on_servers(options, texts):
+    """The roles as processes of their own, on Apache Kafka and Cassandra."""
+    import roles
+    return roles.path(options, texts)
+
+
+def guarantees(options, texts):
+    """With and without the memory of ids and fdatasync."""
+    import guarantees
+    return guarantees.costs(options, texts) | {"memory": guarantees.bytes_per_id(options)}
+
+
 def peer(options, parts):
     out = pathlib.Path(tempfile.mkdtemp()) / "peer.json"
     python = os.environ.get("PEER_PYTHON", sys.executable)
@@ -279,6 +293,14 @@ def ratios(results):
         for name in ("verdict_p50_ms", "verdict_p99_ms", "ack_p50_ms", "ack_p99_ms"):
             a, b = mine["gentle"][name], run["gentle"][name]
             rows.append((f"at 50/s, {name}", a, b, round(a / b, 2)))
+    for mine in ours.get("roles", []) if "d_path" in theirs else []:
+        run = theirs["d_path"][0]
+        what = f"roles on the same servers, {mine['partitions']} partitions"
+        servers = run["python_cpu_s"] + run["kafka_cpu_s"] + run["cassandra_cpu_s"]
+        for unit, a, b in (("messages per CPU s, without servers", mine["messages_per_cpu_s"], run["messages_per_python_cpu_s"]),
+                           ("messages per CPU s, with servers", mine["messages_per_cpu_s_with_servers"], round(20_000 / servers)),
+                           ("messages per s", mine["messages_per_s"], run["messages_per_s"])):
+            rows.append((f"{what}, {unit}", a, b, round(a / b, 2)))
     return rows
 
 
@@ -291,20 +313,22 @@ def main():
     parser.add_argument("--peer", help="folder of the Python stack")
     parser.add_argument("--kafka", default="127.0.0.1:9092")
     parser.add_argument("--cql", default="127.0.0.1:9042")
+    parser.add_argument("--partitions", type=lambda text: [int(n) for n in text.split(",")], default=[4], help="of `roles`, such as 1,4,16,64")
     parser.add_argument("--out", default="results.json")
     options = parser.parse_args()
     options.texts, options.out = os.path.abspath(options.texts), os.path.abspath(options.out)
     os.chdir(ROOT)
     texts = [line.split("\t")[0].strip() for line in open(options.texts, encoding="utf-8")]
     texts = [text for text in texts if text][:20_000]
+    parts = {"ingest": ingest, "path": path, "freshness": freshness, "roles": on_servers, "guarantees": guarantees}
     results = {"date": time.strftime("%Y-%m-%d"), "cpus": os.cpu_count(), "seconds": options.seconds}
     for name in options.only.split(","):
-        results[name] = {"ingest": ingest, "path": path, "freshness": freshness}[name](options, texts)
+        results[name] = parts[name](options, texts)
         print(name, json.dumps(results[name], indent=1), flush=True)
     if options.peer:
-        letters = {"ingest": "a", "path": "d"}
-        parts = [letters[name] for name in options.only.split(",") if name in letters]
-        results["peer"] = peer(options, ",".join(parts)) if parts else {}
+        letters = {"ingest": "a", "path": "d", "roles": "d"}
+        asked = sorted({letters[name] for name in options.only.split(",") if name in letters})
+        results["peer"] = peer(options, ",".join(asked)) if asked else {}
         print("\n| measure | Weir | Python | ratio |\n|---|---|---|---|")
         for row in ratios(results):
             print("| " + " | ".join(map(str, row)) + " |")

@@ -1,0 +1,139 @@
+"""Weir's roles as processes of their own on Apache Kafka and Cassandra, measured as one."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+import run  # beside this file
+
+SERVERS = run.ROOT / "compose/servers"
+HOME = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "weir/servers"
+ROLES = ("ingest", "process", "sink", "query")
+
+
+def cpu(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / run.TICK
+
+
+def peak_mib(pid):
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
+
+
+class Roles:
+    """The four roles on fresh servers; the same questions as `run.Weir` answers."""
+
+    def __init__(self, program, kafka, cql, partitions, **settings):
+        subprocess.run([SERVERS, "down"], check=True, stdout=sys.stderr)
+        subprocess.run([SERVERS, "up", "kafka", "cassandra"], check=True, stdout=sys.stderr)
+        self.servers = {name: int((HOME / name / "pid").read_text()) for name in ("kafka", "cassandra")}
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="weir-bench-"))
+        config = self.folder / "weir.toml"
+        config.write_text(f"""store = "scylla"
+data = "{self.folder}/data"
+lake = "{self.folder}/lake"
+[bus]
+brokers = "{kafka}"
+partitions = {partitions}
+[cql]
+nodes = "{cql}"
+replication = 1
+""")
+        self.children, self.addresses = {}, {}
+        env = os.environ | {"WEIR_CONFIG": str(config)} | {name: str(value) for name, value in settings.items()}
+        subprocess.run([program, "migrate"], env=env, check=True, stdout=sys.stderr)
+        self.key = json.loads((self.folder / "data/admin.json").read_text())["api_key"]
+        for at, role in enumerate(ROLES):
+            self.addresses[role] = f"127.0.0.1:{18301 + at}"
+            log = open(self.folder / f"{role}.log", "w")
+            self.children[role] = subprocess.Popen([program, role, "--listen", self.addresses[role]], env=env, stderr=log)
+        for role in ROLES:
+            self.wait_ready(role)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for child in self.children.values():
+            child.send_signal(signal.SIGTERM)
+        for child in self.children.values():
+            child.wait(30)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def wait_ready(self, role):
+        for _ in range(600):
+            try:
+                if self.call("GET", "/health/ready", role=role)[0] == 200:
+                    return
+            except OSError:
+                pass
+            if self.children[role].poll() is not None:
+                break
+            time.sleep(0.1)
+        sys.exit(f"{role} did not start: " + (self.folder / f"{role}.log").read_text()[-500:])
+
+    def call(self, method, path, body=None, role="ingest"):
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        data = body.encode() if body else None
+        request = urllib.request.Request(f"http://{self.addresses[role]}{path}", data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def sql(self, query):
+        status, body = self.call("POST", "/v1/sql", json.dumps({"query": query}), role="query")
+        if status != 200:
+            raise RuntimeError(body.decode())
+        return json.loads(body)["rows"]
+
+    def stored(self):
+        """Messages that are in history and in the lake."""
+        lines = self.call("GET", "/metrics", role="sink")[1].decode().splitlines()
+        value = lambda name: sum(float(line.split()[-1]) for line in lines if line.startswith(name + " "))
+        return min(value("weir_history_rows_total"), value("weir_lake_rows_total"))
+
+    def used(self):
+        """CPU seconds of each role and server."""
+        pids = {role: child.pid for role, child in self.children.items()} | self.servers
+        return {name: cpu(pid) for name, pid in pids.items()}
+
+    def peaks_mib(self):
+        pids = {role: child.pid for role, child in self.children.items()} | self.servers
+        return {name: peak_mib(pid) for name, pid in pids.items()}
+
+
+def path(options, texts, number=20_000):
+    """20,000 messages until history and lake hold them, for each number of partitions."""
+    results = []
+    for partitions in options.partitions:
+        with Roles(options.weir, options.kafka, options.cql, partitions) as roles:
+            source = run.messages(texts, number + 500)
+            send = lambda part: [roles.call("POST", "/v1/messages/batch", json.dumps(part[i:i + 100]))[0] for i in range(0, len(part), 100)]
+            # Everything has run once.
+            assert set(send(source[:500])) == {202}
+            while roles.stored() < 500:
+                time.sleep(0.1)
+            before, began = roles.used(), time.time()
+            assert set(send(source[500:])) == {202}
+            accepted = time.time() - began
+            while roles.stored() < number + 500:
+                time.sleep(0.1)
+            seconds = time.time() - began
+            used = {name: round(now - before[name], 2) for name, now in roles.used().items()}
+            rows = roles.sql("SELECT count(*), count(DISTINCT message_id) FROM messages")[0]
+            assert rows == [number + 500] * 2, rows
+            mine = sum(used[role] for role in ROLES)
+            results.append({"partitions": partitions, "messages_per_s": round(number / seconds), "accept_s": round(accepted, 2),
+                            "weir_cpu_s": round(mine, 2), "cpu_s": used, "messages_per_cpu_s": round(number / mine),
+                            "messages_per_cpu_s_with_servers": round(number / sum(used.values())), "peak_mib": roles.peaks_mib()})
+            print(json.dumps(results[-1]), file=sys.stderr, flush=True)
+    return results
