@@ -1,6 +1,7 @@
 //! Judged messages: by id, by channel, by sender.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use weir_records::{Judged, Source};
 
 use crate::{Cursor, Error};
@@ -26,7 +27,31 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
+/// What is to be erased of a tenant's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Erase {
+    /// The message with that id.
+    Message(String),
+    /// What a sender said.
+    Sender {
+        /// The sender.
+        name: String,
+        /// The `received_at` of the last message to go.
+        up_to: Timestamp,
+    },
+}
+
+/// What was erased.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Messages that were there and are gone.
+    pub messages: u64,
+}
+
 /// The history of judged messages.
+///
+/// The text of a message may run out before its verdict ([`crate::Retention`]): its row
+/// then has an empty text, which no message was ever sent with, and no metadata.
 ///
 /// The first verdict of a message stays: a second row with the same tenant and id,
 /// from whatever offset, changes nothing.
@@ -76,4 +101,19 @@ pub trait History: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Cursor`] for a cursor of another list; otherwise when the store fails.
     async fn sender(&self, tenant: &str, sender: &str, page: &PageRequest) -> Result<Page, Error>;
+
+    /// Erases messages: their records, the claims of their ids and their rows in every
+    /// list. In steps: a call that failed has erased some of them, and the same call
+    /// again erases the rest and counts only those.
+    ///
+    /// What comes again from the topic, at the same place, stays erased. A message that
+    /// is sent again with the id of an erased one is a new message.
+    ///
+    /// On the embedded store no file holds what was erased when this returns. Over CQL
+    /// no query answers it; how long the database's files keep it is in the
+    /// documentation of [`crate::cql`].
+    ///
+    /// # Errors
+    /// When the store fails.
+    async fn erase(&self, tenant: &str, what: &Erase) -> Result<Erased, Error>;
 }

@@ -16,8 +16,11 @@ pub mod cursor;
 pub mod embedded;
 pub mod error;
 pub mod history;
+mod record;
+pub mod retention;
 
 pub use accounts::{Accounts, CreateError, Key, Scope, UpdateError, User};
 pub use cursor::{Cursor, CursorError};
 pub use error::Error;
-pub use history::{History, MAX_PAGE, Page, PageRequest};
+pub use history::{Erase, Erased, History, MAX_PAGE, Page, PageRequest};
+pub use retention::{Days, Retention};

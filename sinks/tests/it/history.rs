@@ -8,7 +8,7 @@ use prometheus::Registry;
 use weir_bus::Stage;
 use weir_records::{Judged, Source};
 use weir_store::embedded::Store;
-use weir_store::{Error, History, Page, PageRequest};
+use weir_store::{Erase, Erased, Error, History, Page, PageRequest};
 
 use crate::support::{metric, record, records};
 
@@ -122,6 +122,10 @@ impl History for Faulty {
 
     async fn sender(&self, tenant: &str, sender: &str, page: &PageRequest) -> Result<Page, Error> {
         self.store.sender(tenant, sender, page).await
+    }
+
+    async fn erase(&self, tenant: &str, what: &Erase) -> Result<Erased, Error> {
+        self.store.erase(tenant, what).await
     }
 }
 

@@ -90,15 +90,10 @@ impl Store {
 
     /// Makes sure that the index has the day, and learns whether it is split.
     async fn begin_day(&self, list: &ListDay, now: i64) -> Result<(), Error> {
-        let key = (list.kind.name(), &list.tenant, &list.name, list.day);
-        let answer = self.query(&self.statements.day, key).await?;
-        let found: Option<(Option<bool>,)> = answer
-            .maybe_first_row()
-            .map_err(|_| damaged("a row of `list_days`"))?;
-        let split = found.and_then(|(split,)| split).unwrap_or(false);
+        let (kind, tenant, name, day) = (list.kind.name(), &list.tenant, &list.name, list.day);
+        let split = self.is_split(list.kind, tenant, name, day).await?;
         // Also where it is there: the retention may have grown since it was written.
         let ttl = life::of_day(&self.config.retention, &list.tenant, list.day, now);
-        let (kind, tenant, name, day) = key;
         let put = if split {
             &self.statements.split_day
         } else {
@@ -107,6 +102,22 @@ impl Store {
         self.put(put, (kind, tenant, name, day, ttl)).await?;
         self.tallies.learn(list.clone(), split);
         Ok(())
+    }
+
+    /// Whether the index says that the day is split.
+    pub(super) async fn is_split(
+        &self,
+        kind: Kind,
+        tenant: &str,
+        name: &str,
+        day: i32,
+    ) -> Result<bool, Error> {
+        let key = (kind.name(), tenant, name, day);
+        let answer = self.query(&self.statements.day, key).await?;
+        let found: Option<(Option<bool>,)> = answer
+            .maybe_first_row()
+            .map_err(|_| damaged("a row of `list_days`"))?;
+        Ok(found.and_then(|(split,)| split).unwrap_or(false))
     }
 
     /// Makes sure that the index has the minute, and that the day is split.

@@ -88,6 +88,30 @@
 //! to alter. A changed retention is that of messages written from then on, and of the
 //! lists of the day on which it changes.
 //!
+//! # Erasure
+//!
+//! What is erased is in no answer any more once the call returns, from every node that a
+//! read asks; see [`erase`] for what keeps it away. Files keep it for longer, as those of
+//! any such database do:
+//!
+//! - the removal is written beside what it removes, and the two meet when their files are
+//!   merged. Files of past windows are not merged by themselves, so an operator has it
+//!   done: `nodetool flush` and then `nodetool garbagecollect KEYSPACE` on every node of
+//!   Apache Cassandra, `nodetool compact KEYSPACE` on those of ScyllaDB. Without that
+//!   the text lies in the file of its window until its retention drops that file;
+//! - the log of a node (`commitlog`) keeps it until its tables were flushed and the
+//!   segment is used again; so does the store of hints, for three hours at most;
+//! - snapshots and backups keep it until they are deleted, also those that the server
+//!   makes by itself when a table is dropped (`auto_snapshot`);
+//! - the index of the lists, which has no texts, keeps the name of the sender and the days
+//!   on which there was something, for as long as the retention says.
+//!
+//! Removals are kept for ten days (`gc_grace_seconds`): a node that was away for longer
+//! must be rebuilt, not started, or it brings back what it did not hear was erased.
+//! Erasing more than 100,000 messages of one day of one list makes a page of that day
+//! read as many removals, which Apache Cassandra refuses (`tombstone_failure_threshold`)
+//! until they were compacted away.
+//!
 //! # When nodes are away
 //!
 //! Reads and writes need more than half of the copies in the datacenter
@@ -99,6 +123,7 @@
 mod accounts;
 mod buckets;
 mod config;
+mod erase;
 mod failure;
 mod life;
 mod lists;
@@ -122,7 +147,7 @@ use weir_records::{Judged, Source};
 use self::buckets::{Kind, Tallies};
 use self::failure::failed;
 use self::statements::Statements;
-use crate::{Error, History, Page, PageRequest};
+use crate::{Erase, Erased, Error, History, Page, PageRequest};
 
 pub use self::config::{Config, Consistency, Retention, SerialConsistency, Tls};
 pub use self::migrate::{Migrated, migrate};
@@ -202,5 +227,9 @@ impl History for Store {
 
     async fn sender(&self, tenant: &str, sender: &str, page: &PageRequest) -> Result<Page, Error> {
         self.page(Kind::Sender, tenant, sender, page).await
+    }
+
+    async fn erase(&self, tenant: &str, what: &Erase) -> Result<Erased, Error> {
+        self.erase_rows(tenant, what).await
     }
 }

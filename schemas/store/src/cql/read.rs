@@ -17,7 +17,7 @@ use weir_records::{Judged, Source};
 use super::Store;
 use super::buckets::{self, Kind, LAST_MINUTE, WHOLE_DAY};
 use super::failure::{damaged, failed};
-use super::write::fits;
+use super::write::{Claimed, fits};
 use crate::cursor::{List, Position};
 use crate::{Cursor, Error, MAX_PAGE, Page, PageRequest};
 
@@ -33,9 +33,9 @@ const NEWEST: Position = Position {
 };
 
 /// A row of a list.
-struct Pointer {
-    position: Position,
-    id: String,
+pub(super) struct Pointer {
+    pub(super) position: Position,
+    pub(super) id: String,
 }
 
 impl Store {
@@ -81,10 +81,13 @@ impl Store {
             return Ok(None);
         }
         let answer = self.query(&self.statements.source, (tenant, id)).await?;
-        let source: Option<((i32, i64),)> = answer
+        let claim: Option<((i32, i64),)> = answer
             .maybe_first_row()
             .map_err(|_| damaged("a row of `sources`"))?;
-        Ok(source.map(|((partition, offset),)| Source { partition, offset }))
+        Ok(match claim.map(|(cell,)| Claimed::of(cell)) {
+            Some(Claimed::By(source)) => Some(source),
+            Some(Claimed::Erased(_)) | None => None,
+        })
     }
 
     pub(super) async fn page(
@@ -153,10 +156,10 @@ impl Store {
 }
 
 /// A walk through one list.
-struct Walk<'a> {
-    store: &'a Store,
-    kind: Kind,
-    list: List<'a>,
+pub(super) struct Walk<'a> {
+    pub(super) store: &'a Store,
+    pub(super) kind: Kind,
+    pub(super) list: List<'a>,
 }
 
 impl Walk<'_> {
@@ -176,6 +179,30 @@ impl Walk<'_> {
                 Ok((day, split.unwrap_or(false)))
             })
             .collect()
+    }
+
+    /// At most `wanted` rows behind `before`, which moves on to the last of them; none at
+    /// the end of the list.
+    pub(super) async fn next(
+        &self,
+        before: &mut Position,
+        wanted: usize,
+    ) -> Result<Vec<Pointer>, Error> {
+        let mut from = buckets::day(before.received_at);
+        loop {
+            let days = self.days(from).await?;
+            for (day, split) in &days {
+                let pointers = self.pointers(*day, *split, *before, wanted).await?;
+                if let Some(last) = pointers.last() {
+                    *before = last.position;
+                    return Ok(pointers);
+                }
+            }
+            match days.back() {
+                Some((day, _)) if days.len() == ENTRIES as usize => from = day.saturating_sub(1),
+                _ => return Ok(Vec::new()),
+            }
+        }
     }
 
     /// At most `wanted` rows of one day behind `before`, newest first.

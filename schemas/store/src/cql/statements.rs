@@ -20,8 +20,11 @@ use crate::Error;
 pub(super) struct Statements {
     pub(super) claim: PreparedStatement,
     pub(super) let_go: PreparedStatement,
+    pub(super) mark: PreparedStatement,
+    pub(super) take_over: PreparedStatement,
     pub(super) source: PreparedStatement,
     pub(super) put_message: PreparedStatement,
+    pub(super) erase_message: PreparedStatement,
     pub(super) message: PreparedStatement,
     pub(super) put_fence: PreparedStatement,
     pub(super) fence: PreparedStatement,
@@ -40,6 +43,7 @@ pub(super) struct Statements {
 /// The statements of one of the two lists.
 pub(super) struct List {
     pub(super) put: PreparedStatement,
+    pub(super) erase: PreparedStatement,
     pub(super) page: PreparedStatement,
 }
 
@@ -94,11 +98,30 @@ impl Statements {
                 "DELETE FROM {keyspace}.sources WHERE tenant = ? AND id = ? IF source = ?",
             )
             .await?,
+            // Both, so that no part of the row outlives the mark.
+            mark: write(
+                "BEGIN BATCH \
+                 UPDATE {keyspace}.sources USING TTL ? SET source = ? \
+                 WHERE tenant = ? AND id = ? IF source = ? \
+                 INSERT INTO {keyspace}.sources (tenant, id, source) VALUES (?, ?, ?) \
+                 USING TTL ? \
+                 APPLY BATCH",
+            )
+            .await?,
+            take_over: write(
+                "UPDATE {keyspace}.sources USING TTL ? SET source = ? \
+                 WHERE tenant = ? AND id = ? IF source = ?",
+            )
+            .await?,
             source: read("SELECT source FROM {keyspace}.sources WHERE tenant = ? AND id = ?")
                 .await?,
             put_message: write(
                 "INSERT INTO {keyspace}.messages (tenant, id, record) VALUES (?, ?, ?) \
                  USING TTL ? AND TIMESTAMP ?",
+            )
+            .await?,
+            erase_message: write(
+                "DELETE FROM {keyspace}.messages USING TIMESTAMP ? WHERE tenant = ? AND id = ?",
             )
             .await?,
             message: read("SELECT record FROM {keyspace}.messages WHERE tenant = ? AND id = ?")
@@ -225,6 +248,11 @@ impl Preparer<'_> {
              received_at, source_offset, source_partition, id) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
              USING TTL ? AND TIMESTAMP ?"
         );
+        let erase = format!(
+            "DELETE FROM {{keyspace}}.{owner}_messages USING TIMESTAMP ? \
+             WHERE tenant = ? AND {owner} = ? AND day = ? AND minute = ? \
+             AND received_at = ? AND source_offset = ? AND source_partition = ?"
+        );
         let page = format!(
             "SELECT received_at, source_offset, source_partition, id \
              FROM {{keyspace}}.{owner}_messages \
@@ -233,6 +261,7 @@ impl Preparer<'_> {
         );
         Ok(List {
             put: self.write(&put).await?,
+            erase: self.write(&erase).await?,
             page: self.read(&page).await?,
         })
     }

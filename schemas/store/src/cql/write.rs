@@ -30,6 +30,10 @@ const AROUND: usize = 48;
 /// The longest record: far above what the topic takes, below what a server takes.
 const LONGEST_RECORD: usize = 8 << 20;
 
+/// How long it is remembered that a message was erased, in seconds: as long as the tables
+/// remember what was removed from them, ten days by default. No writer is stopped longer.
+pub(super) const MARK_SECONDS: i32 = 10 * 86_400;
+
 /// A row with all that is written of it.
 pub(super) struct Row<'a> {
     pub(super) message: &'a Message,
@@ -147,19 +151,31 @@ impl Store {
     /// have to agree on, and so the only one that costs more than a write; the cell is
     /// small, because what is decided about is kept a second time for a while.
     async fn claim(&self, row: &Row<'_>) -> Result<Claim, Error> {
-        let own = (row.source.partition, row.source.offset);
-        let values = (&row.message.tenant, &row.message.id, own, row.life.ttl);
-        let decision = self.decide(&self.statements.claim, values).await?;
-        if decision.applied {
-            return Ok(Claim::Won);
+        let (tenant, id) = (&row.message.tenant, &row.message.id);
+        let (own, ttl) = (Claimed::By(row.source), row.life.ttl);
+        loop {
+            let values = (tenant, id, own.cell(), ttl);
+            let decision = self.decide(&self.statements.claim, values).await?;
+            if decision.applied {
+                return Ok(Claim::Won);
+            }
+            let holder = decision.column("source").and_then(Claimed::of_column);
+            let holder = holder.ok_or_else(|| damaged("a row of `sources`"))?;
+            match holder {
+                Claimed::By(source) if source == row.source => return Ok(Claim::Ours),
+                Claimed::By(_) => return Ok(Claim::Taken),
+                // This very row, and somebody who comes late with it.
+                Claimed::Erased(source) if source == row.source => return Ok(Claim::Taken),
+                Claimed::Erased(_) => {
+                    let values = (ttl, own.cell(), tenant, id, holder.cell());
+                    let decision = self.decide(&self.statements.take_over, values).await?;
+                    if decision.applied {
+                        return Ok(Claim::Won);
+                    }
+                    // Another took it over, or the mark has run out.
+                }
+            }
         }
-        let holder = decision.column("source").and_then(source_of);
-        let holder = holder.ok_or_else(|| damaged("a row of `sources`"))?;
-        Ok(if (holder.partition, holder.offset) == own {
-            Claim::Ours
-        } else {
-            Claim::Taken
-        })
     }
 
     /// Takes back the claim of a row that is given up: sent again, it is another message.
@@ -256,19 +272,44 @@ pub(super) async fn pause() {
     sleep(Duration::from_millis(10 + u64::from(some))).await;
 }
 
-/// Partition and offset, as `sources` keeps them.
-fn source_of(value: &CqlValue) -> Option<Source> {
-    match value {
-        CqlValue::Tuple(parts) => match parts.as_slice() {
-            [
-                Some(CqlValue::Int(partition)),
-                Some(CqlValue::BigInt(offset)),
-            ] => Some(Source {
-                partition: *partition,
-                offset: *offset,
-            }),
+/// What `sources` says about an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claimed {
+    /// It is that row's.
+    By(Source),
+    /// It was that row's, which was erased.
+    Erased(Source),
+}
+
+impl Claimed {
+    /// As `sources` keeps it: partition and offset; the partition of an erased row as its
+    /// complement, which is below 0.
+    pub(super) const fn cell(self) -> (i32, i64) {
+        match self {
+            Self::By(source) => (source.partition, source.offset),
+            Self::Erased(source) => (!source.partition, source.offset),
+        }
+    }
+
+    pub(super) const fn of((partition, offset): (i32, i64)) -> Self {
+        if partition < 0 {
+            let partition = !partition;
+            Self::Erased(Source { partition, offset })
+        } else {
+            Self::By(Source { partition, offset })
+        }
+    }
+
+    fn of_column(value: &CqlValue) -> Option<Self> {
+        match value {
+            CqlValue::Tuple(parts) => match parts.as_slice() {
+                [
+                    Some(CqlValue::Int(partition)),
+                    Some(CqlValue::BigInt(offset)),
+                ] => Some(Self::of((*partition, *offset))),
+                _ => None,
+            },
             _ => None,
-        },
-        _ => None,
+        }
     }
 }

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::Error;
 
 /// The newest format that this build reads and the one that it writes.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 const FORMAT_NAME: &str = "weir-store";
 
 /// A folder held by this process.
@@ -35,10 +35,12 @@ pub(super) struct Folder {
 
 impl Folder {
     /// Takes the folder for this process, making it where it is missing. `make` builds
-    /// the empty database in the folder that it is given.
+    /// the empty database in the folder that it is given, `upgrade` brings one of the
+    /// format before to this one; either may be begun anew after a crash.
     pub(super) fn open(
         path: &Path,
         make: impl FnOnce(&Path) -> Result<(), Error>,
+        upgrade: impl FnOnce(&Path) -> Result<(), Error>,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Folder {
             path: path.to_owned(),
@@ -61,7 +63,14 @@ impl Folder {
         }
         let database = path.join("db");
         match fs::read_to_string(path.join("format")) {
-            Ok(text) => check_format(&text)?,
+            Ok(text) => {
+                let found = check_format(&text)?;
+                if found < FORMAT && database.is_dir() {
+                    upgrade(&database)?;
+                    write_format(path).map_err(failed)?;
+                    tracing::info!(from = found, to = FORMAT, "the store was upgraded");
+                }
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 Self::make(path, &database, make)?;
             }
@@ -98,15 +107,7 @@ impl Folder {
             fs::rename(&part, database).map_err(failed)?;
             sync(path).map_err(failed)?;
         }
-        let part = path.join("format.part");
-        let write = || -> std::io::Result<()> {
-            let mut format = File::create(&part)?;
-            writeln!(format, "{FORMAT_NAME} {FORMAT}")?;
-            format.sync_all()?;
-            fs::rename(&part, path.join("format"))?;
-            sync(path)
-        };
-        write().map_err(failed)
+        write_format(path).map_err(failed)
     }
 
     /// Where the engine's files are.
@@ -136,7 +137,17 @@ impl Folder {
     }
 }
 
-fn check_format(text: &str) -> Result<(), Error> {
+fn write_format(path: &Path) -> std::io::Result<()> {
+    let part = path.join("format.part");
+    let mut format = File::create(&part)?;
+    writeln!(format, "{FORMAT_NAME} {FORMAT}")?;
+    format.sync_all()?;
+    fs::rename(&part, path.join("format"))?;
+    sync(path)
+}
+
+/// The version that is there, if this build knows it.
+fn check_format(text: &str) -> Result<u32, Error> {
     let version = text
         .trim()
         .strip_prefix(FORMAT_NAME)
@@ -148,7 +159,7 @@ fn check_format(text: &str) -> Result<(), Error> {
             known: FORMAT,
         });
     }
-    Ok(())
+    Ok(version)
 }
 
 fn file(path: &Path) -> std::io::Result<File> {

@@ -10,7 +10,7 @@ use super::keys::{self, Kind};
 use super::tables::{Tables, failed};
 use super::{Inner, KNOWN_BUCKETS, Store, Writer, damaged};
 use crate::cursor::{List, Position};
-use crate::{Cursor, Error, History, MAX_PAGE, Page, PageRequest};
+use crate::{Cursor, Erase, Erased, Error, History, MAX_PAGE, Page, PageRequest, record};
 
 /// A row as it goes into the tables.
 struct Prepared {
@@ -88,8 +88,8 @@ impl History for Store {
             return Ok(None);
         };
         let tables = self.inner.read()?;
-        let record = tables.messages.get(key).map_err(failed)?;
-        record.map(|record| decode(&record)).transpose()
+        let record = tables.records.get(key).map_err(failed)?;
+        record.map(|record| record::read(&record)).transpose()
     }
 
     async fn source(&self, tenant: &str, id: &str) -> Result<Option<Source>, Error> {
@@ -119,6 +119,10 @@ impl History for Store {
 
     async fn sender(&self, tenant: &str, sender: &str, page: &PageRequest) -> Result<Page, Error> {
         self.list(Kind::Sender, tenant, sender, page).await
+    }
+
+    async fn erase(&self, tenant: &str, what: &Erase) -> Result<Erased, Error> {
+        self.erase_rows(tenant.to_owned(), what.clone()).await
     }
 }
 
@@ -196,20 +200,23 @@ fn insert(tables: &Tables, writer: &mut Writer, batch: &mut OwnedWriteBatch, row
                 writer.known_buckets.clear();
             }
             batch.insert(&tables.lists, bucket.clone(), []);
+            for day in keys::days_of(&bucket).into_iter().flatten() {
+                batch.insert(&tables.lists, day, []);
+            }
             writer.known_buckets.insert(bucket);
         }
         batch.insert(&tables.lists, key, row.id.clone());
     }
     batch.insert(&tables.sources, row.key.clone(), row.source);
-    batch.insert(&tables.messages, row.key, row.record);
+    batch.insert(&tables.records, row.key, row.record);
 }
 
 /// A walk through one list, newest bucket first.
-struct Walk<'a> {
-    snapshot: Snapshot,
-    tables: &'a Tables,
-    kind: Kind,
-    list: List<'a>,
+pub(super) struct Walk<'a> {
+    pub(super) snapshot: Snapshot,
+    pub(super) tables: &'a Tables,
+    pub(super) kind: Kind,
+    pub(super) list: List<'a>,
 }
 
 impl Walk<'_> {
@@ -234,11 +241,11 @@ impl Walk<'_> {
                 let key = keys::message(self.list.tenant, &id);
                 let record = self
                     .snapshot
-                    .get(&self.tables.messages, key)
+                    .get(&self.tables.records, key)
                     .map_err(failed)?;
                 // A row without its message has been erased.
                 if let Some(record) = record {
-                    page.rows.push(decode(&record)?);
+                    page.rows.push(record::read(&record)?);
                     last = Some(position);
                 }
             }
@@ -247,7 +254,7 @@ impl Walk<'_> {
     }
 
     /// The days that have rows, newest first, from the cursor's on.
-    fn days(&self, after: Option<Position>) -> impl Iterator<Item = Result<i32, Error>> {
+    pub(super) fn days(&self, after: Option<Position>) -> impl Iterator<Item = Result<i32, Error>> {
         let (kind, tenant, name) = (self.kind, self.list.tenant, self.list.name);
         let newest = after.map_or(i32::MAX, |position| keys::day(position.received_at));
         let from = keys::bucket(kind, tenant, name, newest);
@@ -261,7 +268,7 @@ impl Walk<'_> {
     }
 
     /// The rows of one day, newest first, behind the cursor.
-    fn rows(
+    pub(super) fn rows(
         &self,
         day: i32,
         after: Option<Position>,
@@ -285,8 +292,4 @@ impl Walk<'_> {
         // The row that the cursor names was on the page before.
         rows.filter(move |row| !matches!(row, Ok((position, _)) if Some(*position) == after))
     }
-}
-
-fn decode(record: &[u8]) -> Result<Judged, Error> {
-    weir_records::judged(record).map_err(|error| Error::Damaged(error.to_string()))
 }

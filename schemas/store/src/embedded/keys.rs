@@ -14,6 +14,9 @@ const LONGEST: usize = u16::MAX as usize;
 /// Bytes of a [`Position`] in a key.
 pub(super) const POSITION: usize = 8 + 8 + 4;
 
+/// The start of the keys of all channels' buckets.
+pub(super) const ALL_CHANNELS: [u8; 1] = [Kind::Channel.buckets()];
+
 /// Two lists of messages are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
@@ -138,6 +141,77 @@ pub(super) fn account(tag: u8, parts: &[&str]) -> Vec<u8> {
     key
 }
 
+/// Of the days that have rows, by tenant, oldest first: two indexes over the channels'
+/// buckets, for what runs out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Days on which there are rows.
+    Verdicts,
+    /// Days on which there are rows with a text.
+    Texts,
+}
+
+#[cfg_attr(not(test), allow(dead_code, reason = "for retention"))]
+impl Due {
+    /// First byte of the keys.
+    const fn tag(self) -> u8 {
+        match self {
+            Self::Verdicts => b'V',
+            Self::Texts => b'T',
+        }
+    }
+
+    /// The first key of a tenant, as long as its day is this one or later.
+    pub(super) fn from(self, tenant: &str, day: i32) -> Vec<u8> {
+        let mut key = vec![self.tag()];
+        text(&mut key, tenant);
+        key.extend(oldest_first(day));
+        key
+    }
+
+    /// Behind every key of a tenant, or before those of all.
+    pub(super) fn behind(self, tenant: Option<&str>) -> Vec<u8> {
+        let mut key = vec![self.tag()];
+        if let Some(tenant) = tenant {
+            text(&mut key, tenant);
+            // Behind the two zeros that end the name.
+            key.pop();
+            key.push(1);
+        }
+        key
+    }
+
+    /// Behind all of its keys.
+    pub(super) fn end(self) -> Vec<u8> {
+        vec![self.tag() + 1]
+    }
+
+    /// The key of a channel's day.
+    pub(super) fn key(self, tenant: &str, channel: &str, day: i32) -> Vec<u8> {
+        let mut key = self.from(tenant, day);
+        text(&mut key, channel);
+        key
+    }
+
+    /// Tenant, channel and day in a key.
+    pub(super) fn parts(self, key: &[u8]) -> Option<(String, String, i32)> {
+        let (tenant, rest) = untext(key.strip_prefix(&[self.tag()])?)?;
+        let (day, rest) = rest.split_first_chunk::<4>()?;
+        let (channel, _) = untext(rest)?;
+        let day = (u32::from_be_bytes(*day) ^ (1 << 31)).cast_signed();
+        Some((tenant, channel, day))
+    }
+}
+
+/// The keys of both indexes for a channel's bucket; none for a sender's.
+pub(super) fn days_of(bucket: &[u8]) -> Option<[Vec<u8>; 2]> {
+    let rest = bucket.strip_prefix(&[Kind::Channel.buckets()])?;
+    let (tenant, rest) = untext(rest)?;
+    let (channel, _) = untext(rest)?;
+    let day = day_of(bucket)?;
+    Some([Due::Verdicts, Due::Texts].map(|due| due.key(&tenant, &channel, day)))
+}
+
 /// Refuses a key that the engine would not take.
 pub(super) fn fits(key: Vec<u8>) -> Result<Vec<u8>, Error> {
     if key.len() > LONGEST {
@@ -164,6 +238,30 @@ fn text(key: &mut Vec<u8>, part: &str) {
         }
     }
     key.extend([0, 0]);
+}
+
+/// The text at the start of a key, and what follows it.
+fn untext(key: &[u8]) -> Option<(String, &[u8])> {
+    let mut part = Vec::new();
+    let mut rest = key;
+    loop {
+        match rest {
+            [0, 0, rest @ ..] => return Some((String::from_utf8(part).ok()?, rest)),
+            [0, 0xFF, behind @ ..] => {
+                part.push(0);
+                rest = behind;
+            }
+            [0, ..] | [] => return None,
+            [byte, behind @ ..] => {
+                part.push(*byte);
+                rest = behind;
+            }
+        }
+    }
+}
+
+fn oldest_first(number: i32) -> [u8; 4] {
+    (number.cast_unsigned() ^ (1 << 31)).to_be_bytes()
 }
 
 fn newest_first(number: i64) -> [u8; 8] {
@@ -216,6 +314,28 @@ mod tests {
         #[test]
         fn fences_name_their_partition(partition: i32) {
             prop_assert_eq!(fence_of(&fence(partition)), Some(partition));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn days_that_run_out_are_found_by_tenant_oldest_first(
+            (t1, n1, t2, n2) in (name(), name(), name(), name()), day1: i32, day2: i32,
+        ) {
+            for due in [Due::Verdicts, Due::Texts] {
+                let (one, two) = (due.key(&t1, &n1, day1), due.key(&t2, &n2, day2));
+                prop_assert_eq!(due.parts(&one), Some((t1.clone(), n1.clone(), day1)));
+                prop_assert!(one >= due.behind(None) && one < due.end());
+                let mine = due.from(&t1, i32::MIN)..due.behind(Some(&t1));
+                prop_assert!(mine.contains(&one));
+                prop_assert_eq!(mine.contains(&two), t1 == t2);
+                if t1 == t2 && day1 < day2 {
+                    prop_assert!(one < two && one < due.from(&t1, day2));
+                }
+            }
+            let both = days_of(&bucket(Kind::Channel, &t1, &n1, day1));
+            prop_assert_eq!(both, Some([Due::Verdicts, Due::Texts].map(|due| due.key(&t1, &n1, day1))));
+            prop_assert_eq!(days_of(&bucket(Kind::Sender, &t1, &n1, day1)), None);
         }
     }
 

@@ -13,9 +13,11 @@
 //! opens it anew, so that the store goes on once the cause is gone.
 
 mod accounts;
+mod erase;
 mod folder;
 mod history;
 mod keys;
+mod purge;
 mod tables;
 
 use std::collections::{BTreeMap, HashSet};
@@ -33,6 +35,8 @@ use crate::Error;
 const KNOWN_BUCKETS: usize = 10_000;
 /// The key of the number of the last write.
 const NUMBER: &[u8] = b"number";
+/// The key of what was erased and still lies in files ([`purge`]).
+const UNPURGED: &[u8] = b"unpurged";
 
 /// Accounts and history in a folder of this machine.
 pub struct Store {
@@ -45,6 +49,8 @@ struct Inner {
     /// `None` between a failure and the next success in opening it anew.
     tables: RwLock<Option<Tables>>,
     fences: RwLock<BTreeMap<i32, i64>>,
+    /// One at a time: what erases, purges or copies.
+    upkeep: Mutex<()>,
     folder: Folder,
 }
 
@@ -73,14 +79,16 @@ impl Store {
     /// [`Error::Locked`] when another process has it, [`Error::NewerFormat`],
     /// [`Error::Damaged`], and [`Error::Folder`] when the folder can't be used.
     pub fn open(path: &Path) -> Result<Arc<Self>, Error> {
-        let folder = Folder::open(path, |database| Tables::open(database).map(drop))?;
+        let make = |database: &Path| Tables::open(database).map(drop);
+        let folder = Folder::open(path, make, Tables::upgrade)?;
         let inner = Inner {
             writer: Mutex::default(),
             tables: RwLock::new(None),
             fences: RwLock::default(),
+            upkeep: Mutex::default(),
             folder,
         };
-        inner.load(&mut inner.writer.lock())?;
+        inner.load(&mut inner.writer.lock(), |_| Ok(()))?;
         Ok(Arc::new(Self {
             inner: Arc::new(inner),
         }))
@@ -104,11 +112,18 @@ impl Store {
 }
 
 impl Inner {
-    /// Opens the tables and reads what writes build on.
-    fn load(&self, writer: &mut Writer) -> Result<(), Error> {
+    /// Opens the tables and reads what writes build on. `closed` sees their folder
+    /// while nothing is open in it.
+    fn load(
+        &self,
+        writer: &mut Writer,
+        closed: impl FnOnce(&Path) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let mut slot = self.tables.write();
+        writer.broken = true;
         // The old ones must be closed before the same files are opened again.
         *slot = None;
+        closed(&self.folder.database())?;
         let tables = Tables::open(&self.folder.database())?;
 
         let mut fences = BTreeMap::new();
@@ -121,7 +136,7 @@ impl Inner {
                 .map_err(|_| damaged("meta"))?;
             if *key == *NUMBER {
                 number = value.cast_unsigned();
-            } else {
+            } else if *key != *UNPURGED {
                 fences.insert(keys::fence_of(&key).ok_or_else(|| damaged("meta"))?, value);
             }
         }
@@ -159,12 +174,22 @@ impl Inner {
     ) -> Result<T, E> {
         let mut writer = self.writer.lock();
         if writer.broken {
-            self.load(&mut writer)?;
+            self.load(&mut writer, |_| Ok(()))?;
             tracing::info!("the store takes writes again");
         }
+        self.write_next(&mut writer, fill, done)
+    }
+
+    /// The same, for who holds the writer already.
+    fn write_next<T, E: From<Error>>(
+        &self,
+        writer: &mut Writer,
+        fill: impl FnOnce(&Tables, &mut Writer, &mut OwnedWriteBatch) -> Result<T, E>,
+        done: impl FnOnce(&T),
+    ) -> Result<T, E> {
         let tables = self.read()?;
         let mut batch = tables.db.batch().durability(Some(PersistMode::SyncData));
-        let answer = fill(&tables, &mut writer, &mut batch).inspect_err(|_| {
+        let answer = fill(&tables, writer, &mut batch).inspect_err(|_| {
             // Some of them may have been in the batch that is given up.
             writer.known_buckets.clear();
         })?;

@@ -8,8 +8,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, LsmError};
+use fjall::{
+    Database, Guard, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, LsmError, PersistMode,
+};
 
+use super::keys;
 use crate::Error;
 
 const MIB: u64 = 1_024 * 1_024;
@@ -18,53 +21,125 @@ const CACHE: u64 = 16 * MIB;
 /// about twice.
 const LOG: u64 = 64 * MIB;
 const OPEN_FILES: usize = 256;
+/// Entries of a batch of the upgrade.
+const AT_ONCE: usize = 1_000;
+
+/// The records of format 1.
+const FIRST_RECORDS: &str = "messages";
 
 /// The open tables.
+#[derive(Clone)]
 pub(super) struct Tables {
     pub(super) db: Database,
-    /// tenant, id → the record of `weir.verdicts`.
-    pub(super) messages: Keyspace,
+    /// tenant, id → the record of `weir.verdicts`, with or without its text.
+    pub(super) records: Keyspace,
     /// tenant, id → source partition and offset.
     pub(super) sources: Keyspace,
-    /// kind, tenant, name, day, position → id; kind, tenant, name, day → nothing.
+    /// kind, tenant, name, day, position → id; kind, tenant, name, day → nothing;
+    /// tenant, day, channel → nothing, once for what has rows and once for texts.
     pub(super) lists: Keyspace,
     /// Users, keys, and what makes them unique.
     pub(super) accounts: Keyspace,
-    /// Fences, and the number of the last write.
+    /// Fences, the number of the last write, and what is to be purged.
     pub(super) meta: Keyspace,
 }
 
 impl Tables {
     /// Opens the database in that folder, or makes it.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        // The engine panics on some kinds of damage.
-        catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(path)))
-            .map_err(|_| Error::Damaged("the storage engine could not read its files".to_owned()))?
-            .map_err(opening)
+        guarded(|| Self::open_unguarded(&database(path)?))
     }
 
-    fn open_unguarded(path: &Path) -> fjall::Result<Self> {
-        let db = Database::builder(path)
-            .cache_size(CACHE)
-            .max_journaling_size(LOG)
-            .max_cached_files(Some(OPEN_FILES))
-            .worker_threads(2)
-            // Every batch names its own durability.
-            .manual_journal_persist(true)
-            .open()?;
+    fn open_unguarded(db: &Database) -> fjall::Result<Self> {
         let buffer = |mib: u64| KeyspaceCreateOptions::default().max_memtable_size(mib * MIB);
         // A record is written once and read by its key: kept apart from the keys, it is
-        // not written again each time that keys are merged.
-        let records = KvSeparationOptions::default().separation_threshold(128);
+        // not written again each time that keys are merged. Only what was erased or ran
+        // out leaves a hole in a file of records, and the whole file is written again
+        // for it, wherever it is: nothing that should be gone is left behind.
+        let records = KvSeparationOptions::default()
+            .separation_threshold(128)
+            .staleness_threshold(0.0)
+            .age_cutoff(1.0);
         Ok(Self {
-            messages: db.keyspace("messages", || buffer(8).with_kv_separation(Some(records)))?,
+            records: db.keyspace("records", || buffer(8).with_kv_separation(Some(records)))?,
             sources: db.keyspace("sources", || buffer(4))?,
             lists: db.keyspace("lists", || buffer(4))?,
             accounts: db.keyspace("accounts", || buffer(1))?,
             meta: db.keyspace("meta", || buffer(1))?,
-            db,
+            db: db.clone(),
         })
     }
+
+    /// Every table.
+    pub(super) const fn all(&self) -> [&Keyspace; 5] {
+        [
+            &self.records,
+            &self.sources,
+            &self.lists,
+            &self.accounts,
+            &self.meta,
+        ]
+    }
+
+    /// Makes format 2 out of format 1: its files of records kept what was erased, and it
+    /// had no index of what runs out. May be begun anew after a crash.
+    pub(super) fn upgrade(path: &Path) -> Result<(), Error> {
+        guarded(|| {
+            let db = database(path)?;
+            let tables = Self::open_unguarded(&db)?;
+            if db.keyspace_exists(FIRST_RECORDS) {
+                let first = db.keyspace(FIRST_RECORDS, KeyspaceCreateOptions::default)?;
+                // They come in all at once.
+                if tables.records.is_empty()? {
+                    copy(first.iter(), &tables.records)?;
+                }
+                let mut batch = db.batch();
+                for bucket in tables.lists.prefix(keys::ALL_CHANNELS) {
+                    for day in keys::days_of(&bucket.key()?).into_iter().flatten() {
+                        batch.insert(&tables.lists, day, []);
+                    }
+                    if batch.len() >= AT_ONCE {
+                        std::mem::replace(&mut batch, db.batch()).commit()?;
+                    }
+                }
+                batch.commit()?;
+                db.persist(PersistMode::SyncAll)?;
+                db.delete_keyspace(first)?;
+            }
+            db.persist(PersistMode::SyncAll)
+        })
+    }
+}
+
+/// Fills an empty table with entries in their order, all or none.
+pub(super) fn copy(
+    entries: impl Iterator<Item = Guard>,
+    into: &Keyspace,
+) -> Result<(), fjall::Error> {
+    let mut filling = into.start_ingestion()?;
+    for entry in entries {
+        let (key, value) = entry.into_inner()?;
+        filling.write(key, value)?;
+    }
+    filling.finish()
+}
+
+fn database(path: &Path) -> fjall::Result<Database> {
+    Database::builder(path)
+        .cache_size(CACHE)
+        .max_journaling_size(LOG)
+        .max_cached_files(Some(OPEN_FILES))
+        .worker_threads(2)
+        // Every batch names its own durability.
+        .manual_journal_persist(true)
+        .open()
+}
+
+/// The engine panics on some kinds of damage.
+fn guarded<T>(work: impl FnOnce() -> fjall::Result<T>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|_| Error::Damaged("the storage engine could not read its files".to_owned()))?
+        .map_err(opening)
 }
 
 /// What a failure while opening means.

@@ -7,4 +7,5 @@ mod backend;
 mod contract;
 mod cql;
 mod embedded;
+mod files;
 mod rows;

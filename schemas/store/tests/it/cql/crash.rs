@@ -15,7 +15,7 @@ const ALL: PageRequest = PageRequest {
 
 /// What a writer does before it goes down, one step after the other.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
-enum Done {
+pub(super) enum Done {
     Nothing,
     Claim,
     Record,
@@ -23,7 +23,7 @@ enum Done {
     Channel,
 }
 
-async fn go_down(session: &Session, keyspace: &str, row: &Judged, after: Done) {
+pub(super) async fn go_down(session: &Session, keyspace: &str, row: &Judged, after: Done) {
     let (message, source) = (&row.message, row.source);
     let received_at = message.received_at.as_microsecond();
     let day = i32::try_from(received_at / 86_400_000_000).unwrap();

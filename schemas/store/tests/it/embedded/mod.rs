@@ -1,5 +1,6 @@
 //! What only the store inside the process has: its folder, and its crashes.
 
 mod damage;
+mod erase;
 mod folder;
 mod kill;
