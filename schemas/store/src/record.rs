@@ -12,7 +12,6 @@ use crate::Error;
 const GONE: &str = " ";
 
 /// Without the text, and the metadata, in which producers may quote it.
-#[allow(dead_code, reason = "for retention")]
 pub(crate) fn without_text(row: &Judged) -> Vec<u8> {
     let mut row = row.clone();
     row.message.text = GONE.to_owned();

@@ -1,7 +1,6 @@
 //! How to reach the database, and how safely and for how long it keeps what it is
 //! given. A setting that can't work is refused by its name before anything connects.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -9,10 +8,8 @@ use scylla::statement;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::Error;
+use crate::{Error, Retention};
 
-/// The longest life that every server takes, in days: 20 years of 365.
-const LONGEST_LIFE: u32 = 20 * 365;
 /// The longest name that every server takes for a keyspace.
 const LONGEST_KEYSPACE: usize = 48;
 
@@ -72,16 +69,6 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// PEM file of its key.
     pub key: PathBuf,
-}
-
-/// How long messages are kept, in days since they were received.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Retention {
-    /// 0: for good.
-    pub days: u32,
-    /// Tenants of which it is another number.
-    pub tenants: BTreeMap<String, u32>,
 }
 
 /// How many copies take part.
@@ -182,15 +169,7 @@ impl Config {
         if tls.ca.as_os_str().is_empty() && !tls.key.as_os_str().is_empty() {
             return refuse("tls", "a certificate of our own needs `ca` as well");
         }
-        let mut lives = self
-            .retention
-            .tenants
-            .values()
-            .chain([&self.retention.days]);
-        if lives.any(|days| *days > LONGEST_LIFE) {
-            return refuse("retention", "it must be 7,300 days or less, or 0 for good");
-        }
-        Ok(())
+        self.retention.check()
     }
 
     /// The nodes to begin with.
@@ -275,10 +254,7 @@ mod tests {
         assert!(refused(|c| c.nodes = " , ".into()).contains("nodes"));
         assert!(refused(|c| c.replication = 0).contains("replication"));
         assert!(refused(|c| c.tls.key = "key.pem".into()).contains("tls"));
-        assert!(refused(|c| c.retention.days = 7_301).contains("retention"));
-        assert!(
-            refused(|c| c.retention.tenants = [("a".into(), 9_999)].into()).contains("retention")
-        );
+        assert!(refused(|c| c.retention.verdict_days = 1).contains("retention"));
     }
 
     #[test]

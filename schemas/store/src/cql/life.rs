@@ -8,7 +8,7 @@
 //! compaction, with those of their own day.
 
 use super::buckets;
-use super::config::Retention;
+use crate::Retention;
 
 const DAY_SECONDS: i64 = 86_400;
 /// The longest life that every server takes, in seconds.
@@ -19,6 +19,8 @@ const LONGEST: i64 = 20 * 365 * DAY_SECONDS;
 pub(super) struct Life {
     /// Seconds to live; 0: for good.
     pub(super) ttl: i32,
+    /// The same for its text; `None` where that is over.
+    pub(super) text_ttl: Option<i32>,
     /// Microseconds since 1970.
     pub(super) timestamp: i64,
 }
@@ -31,8 +33,10 @@ pub(super) fn of_row(
     received_at: i64,
     now: i64,
 ) -> Option<Life> {
+    let (text_days, verdict_days) = retention.of(tenant);
     Some(Life {
-        ttl: seconds(days(retention, tenant), received_at, now)?,
+        ttl: seconds(verdict_days, received_at, now)?,
+        text_ttl: seconds(text_days, received_at, now),
         // A clock ahead of ours must not make a cell that nothing can erase.
         timestamp: received_at.clamp(1, now.max(1)),
     })
@@ -42,12 +46,7 @@ pub(super) fn of_row(
 pub(super) fn of_day(retention: &Retention, tenant: &str, day: i32, now: i64) -> i32 {
     let end = buckets::end_of(day.saturating_add(1));
     // Over already: what it points to is not written any more either.
-    seconds(days(retention, tenant), end, now).unwrap_or(1)
-}
-
-fn days(retention: &Retention, tenant: &str) -> u32 {
-    let own = retention.tenants.get(tenant).copied();
-    own.unwrap_or(retention.days)
+    seconds(retention.of(tenant).1, end, now).unwrap_or(1)
 }
 
 fn seconds(days: u32, from: i64, now: i64) -> Option<i32> {
@@ -65,14 +64,26 @@ fn seconds(days: u32, from: i64, now: i64) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Days;
 
     const NOW: i64 = 1_772_323_200_000_000;
     const HOUR: i64 = 3_600_000_000;
 
+    /// Texts a day, verdicts two; `globex` verdicts for good; `initech` nothing longer
+    /// than a day.
     fn retention() -> Retention {
+        let days = |verdict_days| Days {
+            verdict_days: Some(verdict_days),
+            ..Days::default()
+        };
         Retention {
-            days: 2,
-            tenants: [("globex".to_owned(), 0), ("initech".to_owned(), 1)].into(),
+            text_days: 1,
+            verdict_days: 2,
+            tenants: [
+                ("globex".to_owned(), days(0)),
+                ("initech".to_owned(), days(1)),
+            ]
+            .into(),
         }
     }
 
@@ -86,6 +97,17 @@ mod tests {
         assert_eq!(ttl("acme", 48), None);
         assert_eq!(ttl("initech", 0), Some(86_400));
         assert_eq!(ttl("globex", 100_000), Some(0), "for good");
+    }
+
+    #[test]
+    fn a_text_may_be_over_before_its_row() {
+        let text = |tenant, age: i64| {
+            of_row(&retention(), tenant, NOW - age * HOUR, NOW).map(|life| life.text_ttl)
+        };
+        assert_eq!(text("acme", 23), Some(Some(3_600)));
+        assert_eq!(text("acme", 24), Some(None));
+        assert_eq!(text("acme", 48), None);
+        assert_eq!(text("globex", 24), Some(None));
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl Store {
                     offset,
                     partition,
                 } = pointer.position;
-                let Life { ttl, timestamp } = pointer.life;
+                let Life { ttl, timestamp, .. } = pointer.life;
                 let id = pointer.id;
                 (
                     tenant, name, day, minute, at, offset, partition, id, ttl, timestamp,

@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep};
 
 use super::config::Config;
 use super::failure::{contended, failed};
-use super::schema::{self, LOCK, STEPS, Step, VERSION};
+use super::schema::{self, Change, LOCK, STEPS, Step, VERSION};
 use super::session::connect_to_change;
 use super::statements::decided;
 use crate::Error;
@@ -115,9 +115,12 @@ impl Migration<'_> {
         }
         let steps = schema::steps(self.config);
         for step in steps.iter().filter(|step| step.version > from) {
-            for statement in &step.statements {
+            for change in &step.changes {
                 self.renew().await?;
-                self.change(statement).await?;
+                match change {
+                    Change::Run(text) => self.change(text).await?,
+                    Change::Add { table, column, of } => self.add(table, column, of).await?,
+                }
             }
             self.note(step).await?;
             tracing::info!(
@@ -141,6 +144,15 @@ impl Migration<'_> {
             .await
             .map_err(failed)?;
         Ok(())
+    }
+
+    async fn add(&self, table: &str, column: &str, of: &str) -> Result<(), Error> {
+        if schema::has(self.session, self.config, table, column).await? {
+            return Ok(());
+        }
+        let keyspace = &self.config.keyspace;
+        self.change(&format!("ALTER TABLE {keyspace}.{table} ADD {column} {of}"))
+            .await
     }
 
     async fn note(&self, step: &Step) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! sources           tenant, id                          → source       by decision
-//! messages          tenant, id                          → record
+//! messages          tenant, id                          → record, text, metadata
 //! channel_messages  tenant, channel, day, minute | received, offset, partition → id
 //! sender_messages   tenant, sender,  day, minute | received, offset, partition → id
 //! list_days         kind, tenant, name      | day       → split        index of the lists
@@ -80,13 +80,20 @@
 //!
 //! # Retention
 //!
-//! Each row lives for the tenant's retention, counted from when the message was
-//! received: one that is read back late does not live longer, and one that would be over
-//! is not written. Files are compacted by time windows, a thirtieth of the retention
-//! each, and dropped whole when all in them is over. The window is chosen when the
-//! tables are made; changing the retention later works, but the window is the operator's
-//! to alter. A changed retention is that of messages written from then on, and of the
-//! lists of the day on which it changes.
+//! Each row lives for as long as the tenant keeps verdicts, counted from when the message
+//! was received: one that is read back late does not live longer, and one that would be
+//! over is not written. Its text and metadata are cells of their own, written in the same
+//! request, which live for as long as the tenant keeps texts; the record is without them.
+//!
+//! What has run out is in no answer from that second on. Files are compacted by time
+//! windows, a thirtieth of the verdicts' retention each, and dropped whole ten days
+//! (`gc_grace_seconds`) after all in them is over. Texts that run out before their
+//! verdicts leave a file in which they are a fifth or more when it is written anew, at
+//! most a day after those ten days; `nodetool garbagecollect` does it at once.
+//!
+//! The window is chosen when the tables are made; changing the retention later works, but
+//! the window is the operator's to alter. A changed retention is that of messages written
+//! from then on, and of the lists of the day on which it changes.
 //!
 //! # Erasure
 //!
@@ -149,7 +156,7 @@ use self::failure::failed;
 use self::statements::Statements;
 use crate::{Erase, Erased, Error, History, Page, PageRequest};
 
-pub use self::config::{Config, Consistency, Retention, SerialConsistency, Tls};
+pub use self::config::{Config, Consistency, SerialConsistency, Tls};
 pub use self::migrate::{Migrated, migrate};
 
 /// Accounts and history in a CQL database.

@@ -19,7 +19,7 @@ use super::buckets::{self, Kind, LAST_MINUTE, WHOLE_DAY};
 use super::failure::{damaged, failed};
 use super::write::{Claimed, fits};
 use crate::cursor::{List, Position};
-use crate::{Cursor, Error, MAX_PAGE, Page, PageRequest};
+use crate::{Cursor, Error, MAX_PAGE, Page, PageRequest, record};
 
 /// Entries of the index in one read.
 const ENTRIES: i32 = 60;
@@ -31,6 +31,9 @@ const NEWEST: Position = Position {
     offset: i64::MAX,
     partition: i32::MAX,
 };
+
+/// Record, text and metadata, as far as they are there.
+type Kept = (Option<Vec<u8>>, Option<String>, Option<String>);
 
 /// A row of a list.
 pub(super) struct Pointer {
@@ -52,24 +55,25 @@ impl Store {
             .map_err(failed)
     }
 
-    /// The record with that id, as bytes.
-    pub(super) async fn record(&self, tenant: &str, id: &str) -> Result<Option<Vec<u8>>, Error> {
+    /// The message with that id; with an empty text where that has run out.
+    pub(super) async fn judged(&self, tenant: &str, id: &str) -> Result<Option<Judged>, Error> {
         if !fits(tenant, id) {
             return Ok(None);
         }
         let answer = self.query(&self.statements.message, (tenant, id)).await?;
-        let record: Option<(Option<Vec<u8>>,)> = answer
+        let found: Option<Kept> = answer
             .maybe_first_row()
             .map_err(|_| damaged("a row of `messages`"))?;
-        Ok(record.and_then(|(record,)| record))
-    }
-
-    pub(super) async fn judged(&self, tenant: &str, id: &str) -> Result<Option<Judged>, Error> {
-        let record = self.record(tenant, id).await?;
-        record
-            .map(|record| weir_records::judged(&record))
-            .transpose()
-            .map_err(|error| Error::Damaged(error.to_string()))
+        let Some((Some(found), text, metadata)) = found else {
+            return Ok(None);
+        };
+        let mut row = record::read(&found)?;
+        // The records of the first version of the tables have theirs in them.
+        if row.message.text.is_empty() {
+            row.message.text = text.unwrap_or_default();
+            row.message.metadata = metadata;
+        }
+        Ok(Some(row))
     }
 
     pub(super) async fn read_source(

@@ -5,12 +5,12 @@ use scylla::client::session::Session;
 use scylla::errors::ExecutionError;
 use scylla::statement::Statement;
 
-use super::config::{Config, Retention};
+use super::config::Config;
 use super::failure::{damaged, failed};
-use crate::Error;
+use crate::{Error, Retention};
 
 /// The version that this build needs, and the newest that it knows.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// The partition of `schema_migrations` that names the steps which were done.
 pub(super) const STEPS: &str = "schema";
 /// Its partition for whoever is at it.
@@ -38,16 +38,59 @@ const DECISION_SECONDS: u32 = 3 * 3_600;
 pub(super) struct Step {
     pub(super) version: u32,
     pub(super) name: &'static str,
-    pub(super) statements: Vec<String>,
+    pub(super) changes: Vec<Change>,
+}
+
+/// What a step does; each may be done twice.
+pub(super) enum Change {
+    /// A statement.
+    Run(String),
+    /// A column that is added where it is missing: not every server knows how to say so.
+    Add {
+        table: &'static str,
+        column: &'static str,
+        of: &'static str,
+    },
 }
 
 /// All steps, oldest first.
 pub(super) fn steps(config: &Config) -> Vec<Step> {
-    vec![Step {
-        version: 1,
-        name: "history, accounts and keys",
-        statements: first(&config.keyspace, window_days(&config.retention)),
-    }]
+    let (keyspace, days) = (&config.keyspace, window_days(&config.retention));
+    let text = |column| Change::Add {
+        table: "messages",
+        column,
+        of: "text",
+    };
+    vec![
+        Step {
+            version: 1,
+            name: "history, accounts and keys",
+            changes: first(keyspace, days).into_iter().map(Change::Run).collect(),
+        },
+        Step {
+            version: 2,
+            name: "texts that run out before their verdicts",
+            changes: vec![
+                text("text"),
+                text("metadata"),
+                // A file with much that has run out is written anew.
+                Change::Run(format!(
+                    "ALTER TABLE {keyspace}.messages WITH compaction = {{{}, \
+                     'tombstone_threshold': '0.2', 'tombstone_compaction_interval': '86400', \
+                     'unchecked_tombstone_compaction': 'true'}}",
+                    windows(days)
+                )),
+            ],
+        },
+    ]
+}
+
+/// How files are compacted whose rows run out.
+fn windows(days: u32) -> String {
+    format!(
+        "'class': 'TimeWindowCompactionStrategy', \
+         'compaction_window_unit': 'DAYS', 'compaction_window_size': {days}"
+    )
 }
 
 /// What has to be there before a step can be noted.
@@ -71,10 +114,7 @@ pub(super) fn keyspace(config: &Config) -> [String; 2] {
 }
 
 fn first(keyspace: &str, days: u32) -> Vec<String> {
-    let windows = format!(
-        "compaction = {{'class': 'TimeWindowCompactionStrategy', \
-         'compaction_window_unit': 'DAYS', 'compaction_window_size': {days}}}"
-    );
+    let windows = format!("compaction = {{{}}}", windows(days));
     let list = |owner: &str| {
         format!(
             "CREATE TABLE IF NOT EXISTS {keyspace}.{owner}_messages (\
@@ -132,10 +172,26 @@ fn first(keyspace: &str, days: u32) -> Vec<String> {
 /// Days of one window of the compaction: some thirty windows make up a retention, so that
 /// what has run out is dropped in whole files; a month each where nothing runs out.
 fn window_days(retention: &Retention) -> u32 {
-    match retention.days {
+    match retention.verdict_days {
         0 => 30,
         days => days.div_ceil(30),
     }
+}
+
+/// Whether the table has that column.
+pub(super) async fn has(
+    session: &Session,
+    config: &Config,
+    table: &str,
+    column: &str,
+) -> Result<bool, Error> {
+    let text = "SELECT column_name FROM system_schema.columns \
+                WHERE keyspace_name = ? AND table_name = ? AND column_name = ?";
+    let answer: Result<_, ExecutionError> = session
+        .query_unpaged(text, (&config.keyspace, table, column))
+        .await;
+    let answer = answer.map_err(failed)?.into_rows_result().map_err(failed)?;
+    Ok(answer.rows_num() > 0)
 }
 
 /// The version that the database has; 0 where there is none.
@@ -218,30 +274,28 @@ mod tests {
     }
 
     #[test]
-    fn every_table_is_made_and_every_statement_may_run_twice() {
-        let statements: Vec<String> = steps(&Config::default())
-            .into_iter()
-            .flat_map(|step| step.statements)
-            .collect();
-        assert!(statements.iter().all(|text| text.contains("IF NOT EXISTS")));
-        for table in TABLES {
-            let made = format!(" weir.{table} (");
-            assert!(
-                statements.iter().any(|text| text.contains(&made)),
-                "{table}"
-            );
+    fn every_table_is_made_and_every_change_may_be_made_twice() {
+        let mut made = Vec::new();
+        for step in steps(&Config::default()) {
+            for change in step.changes {
+                match change {
+                    Change::Run(text) if text.starts_with("CREATE") => made.push(text),
+                    Change::Run(text) => assert!(text.contains(" WITH "), "{text}"),
+                    Change::Add { table, .. } => assert!(TABLES.contains(&table)),
+                }
+            }
         }
-        assert_eq!(statements.len(), TABLES.len());
+        assert!(made.iter().all(|text| text.contains("IF NOT EXISTS")));
+        for table in TABLES {
+            let name = format!(" weir.{table} (");
+            assert!(made.iter().any(|text| text.contains(&name)), "{table}");
+        }
+        assert_eq!(made.len(), TABLES.len());
     }
 
     #[test]
     fn a_retention_has_at_most_some_thirty_windows() {
-        let window = |days| {
-            window_days(&Retention {
-                days,
-                ..Retention::default()
-            })
-        };
+        let window = |days| window_days(&Retention::of_days(days));
         assert_eq!(
             [window(0), window(1), window(30), window(31), window(365)],
             [30, 1, 1, 2, 13]

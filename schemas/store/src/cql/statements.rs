@@ -24,6 +24,8 @@ pub(super) struct Statements {
     pub(super) take_over: PreparedStatement,
     pub(super) source: PreparedStatement,
     pub(super) put_message: PreparedStatement,
+    pub(super) put_record: PreparedStatement,
+    pub(super) put_text: PreparedStatement,
     pub(super) erase_message: PreparedStatement,
     pub(super) message: PreparedStatement,
     pub(super) put_fence: PreparedStatement,
@@ -116,16 +118,29 @@ impl Statements {
             source: read("SELECT source FROM {keyspace}.sources WHERE tenant = ? AND id = ?")
                 .await?,
             put_message: write(
+                "INSERT INTO {keyspace}.messages (tenant, id, record, text, metadata) \
+                 VALUES (?, ?, ?, ?, ?) USING TTL ? AND TIMESTAMP ?",
+            )
+            .await?,
+            put_record: write(
                 "INSERT INTO {keyspace}.messages (tenant, id, record) VALUES (?, ?, ?) \
                  USING TTL ? AND TIMESTAMP ?",
+            )
+            .await?,
+            put_text: write(
+                "UPDATE {keyspace}.messages USING TTL ? AND TIMESTAMP ? \
+                 SET text = ?, metadata = ? WHERE tenant = ? AND id = ?",
             )
             .await?,
             erase_message: write(
                 "DELETE FROM {keyspace}.messages USING TIMESTAMP ? WHERE tenant = ? AND id = ?",
             )
             .await?,
-            message: read("SELECT record FROM {keyspace}.messages WHERE tenant = ? AND id = ?")
-                .await?,
+            message: read(
+                "SELECT record, text, metadata FROM {keyspace}.messages \
+                 WHERE tenant = ? AND id = ?",
+            )
+            .await?,
             put_fence: write(
                 "INSERT INTO {keyspace}.fences (source_partition, source_offset) VALUES (?, ?) \
                  USING TIMESTAMP ?",

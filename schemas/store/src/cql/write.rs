@@ -11,8 +11,9 @@ use std::future::Future;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use scylla::serialize::row::SerializeRow;
+use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use scylla::statement::prepared::PreparedStatement;
-use scylla::value::CqlValue;
+use scylla::value::{CqlValue, MaybeUnset};
 use tokio::time::{Duration, Instant, sleep};
 use weir_records::{Judged, Message, Source};
 
@@ -21,7 +22,7 @@ use super::failure::{BY_DATABASE, contended, damaged, failed, row_failed};
 use super::life::{self, Life};
 use super::schema;
 use super::statements::{Decision, decided};
-use crate::Error;
+use crate::{Error, record};
 
 /// The longest partition key that every server takes.
 const LONGEST_KEY: usize = u16::MAX as usize;
@@ -108,8 +109,9 @@ impl Store {
                     ));
                 }
             }
-            let record = row.clone().encode();
-            if record.len() > LONGEST_RECORD {
+            let record = record::without_text(row);
+            let said = message.text.len() + message.metadata.as_ref().map_or(0, String::len);
+            if record.len() + said > LONGEST_RECORD {
                 return Err(Error::Refused("it is too large"));
             }
             let received_at = message.received_at.as_microsecond();
@@ -189,15 +191,36 @@ impl Store {
     async fn put_record(&self, row: &Row<'_>, claim: Claim) -> Result<(), Error> {
         let (tenant, id) = (&row.message.tenant, &row.message.id);
         // The one that is there may already have been read: it stays.
-        if claim == Claim::Ours && self.record(tenant, id).await?.is_some() {
+        if claim == Claim::Ours && self.judged(tenant, id).await?.is_some() {
             return Ok(());
         }
-        let Life { ttl, timestamp } = row.life;
-        self.put(
-            &self.statements.put_message,
-            (tenant, id, &row.record, ttl, timestamp),
-        )
-        .await
+        let Life {
+            ttl,
+            text_ttl,
+            timestamp,
+        } = row.life;
+        let record = (tenant, id, &row.record, ttl, timestamp);
+        let Some(text_ttl) = text_ttl else {
+            return self.put(&self.statements.put_record, record).await;
+        };
+        let text = &row.message.text;
+        // Where there is none, nothing is written: a null would be a removal.
+        let metadata = MaybeUnset::from_option(row.message.metadata.as_ref());
+        if text_ttl == ttl {
+            let values = (tenant, id, &row.record, text, metadata, ttl, timestamp);
+            return self.put(&self.statements.put_message, values).await;
+        }
+        // Cells of one row: they are written together or not at all.
+        let statements = [&self.statements.put_record, &self.statements.put_text]
+            .map(|statement| BatchStatement::from(statement.clone()));
+        let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements.to_vec());
+        batch.set_is_idempotent(true);
+        let said = (text_ttl, timestamp, text, metadata, tenant, id);
+        self.session
+            .batch(&batch, (record, said))
+            .await
+            .map_err(row_failed)?;
+        Ok(())
     }
 
     /// The last offset of that partition behind which everything is there.

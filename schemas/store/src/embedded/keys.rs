@@ -151,7 +151,6 @@ pub(super) enum Due {
     Texts,
 }
 
-#[cfg_attr(not(test), allow(dead_code, reason = "for retention"))]
 impl Due {
     /// First byte of the keys.
     const fn tag(self) -> u8 {

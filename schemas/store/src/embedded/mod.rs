@@ -14,6 +14,7 @@
 
 mod accounts;
 mod erase;
+mod expire;
 mod folder;
 mod history;
 mod keys;
@@ -30,6 +31,8 @@ use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use self::folder::Folder;
 use self::tables::{Tables, failed};
 use crate::Error;
+
+pub use self::expire::Expired;
 
 /// Buckets remembered as written; forgetting one costs a needless small write.
 const KNOWN_BUCKETS: usize = 10_000;

@@ -1,13 +1,15 @@
 //! Migrations: repeatable, several at once, and never over a later version.
 
 use scylla::client::session::Session;
-use weir_store::Error;
 use weir_store::cql::{Migrated, Store, migrate};
+use weir_store::{Error, History};
 
+use super::crash::{Done, go_down};
 use crate::backend::{Cql, run};
+use crate::rows::row;
 
-const MADE: Migrated = Migrated { from: 0, to: 1 };
-const NOTHING: Migrated = Migrated { from: 1, to: 1 };
+const MADE: Migrated = Migrated { from: 0, to: 2 };
+const NOTHING: Migrated = Migrated { from: 2, to: 2 };
 
 async fn count(session: &Session, cql: &Cql, scope: &str) -> i64 {
     let keyspace = &cql.0.keyspace;
@@ -24,7 +26,7 @@ async fn a_second_migration_changes_nothing() {
         assert_eq!(migrate(&cql.0).await.unwrap(), NOTHING);
         Store::connect(&cql.0).await.unwrap();
         let session = cql.session().await;
-        assert_eq!(count(&session, cql, "schema").await, 1);
+        assert_eq!(count(&session, cql, "schema").await, 2);
         assert_eq!(count(&session, cql, "lock").await, 0, "it was given back");
     })
     .await;
@@ -37,7 +39,7 @@ async fn several_at_once_make_the_tables_once() {
         let mut done = [a.unwrap(), b.unwrap(), c.unwrap()];
         done.sort_by_key(|migrated| migrated.from);
         assert_eq!(done, [MADE, NOTHING, NOTHING]);
-        assert_eq!(count(&cql.session().await, cql, "schema").await, 1);
+        assert_eq!(count(&cql.session().await, cql, "schema").await, 2);
     })
     .await;
 }
@@ -73,10 +75,52 @@ async fn a_database_without_tables_says_what_to_run() {
     run(async |cql: &Cql| {
         let error = Store::connect(&cql.0).await.unwrap_err();
         assert!(
-            matches!(error, Error::OlderFormat { found: 0, known: 1 }),
+            matches!(error, Error::OlderFormat { found: 0, known: 2 }),
             "{error}"
         );
         assert!(error.to_string().contains("weir migrate"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tables_of_the_first_version_are_upgraded_with_what_they_hold() {
+    run(async |cql: &Cql| {
+        migrate(&cql.0).await.unwrap();
+        let (session, keyspace) = (cql.session().await, &cql.0.keyspace);
+        // As the first version made and filled them: the text in the record.
+        for text in [
+            format!(
+                "DELETE FROM {keyspace}.schema_migrations WHERE scope = 'schema' AND version = 2"
+            ),
+            format!("DROP TABLE {keyspace}.messages"),
+            format!(
+                "CREATE TABLE {keyspace}.messages (tenant text, id text, record blob, \
+                 PRIMARY KEY ((tenant, id)))"
+            ),
+        ] {
+            session.query_unpaged(text, &[]).await.unwrap();
+        }
+        let old = row("old", 1);
+        go_down(&session, keyspace, &old, Done::Record).await;
+        let error = Store::connect(&cql.0).await.unwrap_err();
+        assert!(
+            matches!(error, Error::OlderFormat { found: 1, known: 2 }),
+            "{error}"
+        );
+        // One that stopped half-way.
+        let text = format!("ALTER TABLE {keyspace}.messages ADD text text");
+        session.query_unpaged(text, &[]).await.unwrap();
+        let done = migrate(&cql.0).await.unwrap();
+        assert_eq!(done, Migrated { from: 1, to: 2 });
+        let store = Store::connect(&cql.0).await.unwrap();
+        let new = row("new", 2);
+        let written = store.write(0, &[old.clone(), new.clone()]).await.unwrap();
+        assert_eq!(written, 1, "the old one was there");
+        for row in [old, new] {
+            let found = store.message("acme", &row.message.id).await.unwrap();
+            assert_eq!(found, Some(row));
+        }
     })
     .await;
 }
@@ -87,7 +131,7 @@ async fn the_tables_of_a_later_version_are_left_alone() {
         migrate(&cql.0).await.unwrap();
         let text = format!(
             "INSERT INTO {}.schema_migrations (scope, version, name) \
-             VALUES ('schema', 2, 'of a later Weir') IF NOT EXISTS",
+             VALUES ('schema', 3, 'of a later Weir') IF NOT EXISTS",
             cql.0.keyspace
         );
         let session = cql.session().await;
@@ -97,7 +141,7 @@ async fn the_tables_of_a_later_version_are_left_alone() {
             migrate(&cql.0).await.unwrap_err(),
         ] {
             assert!(
-                matches!(error, Error::NewerFormat { found: 2, known: 1 }),
+                matches!(error, Error::NewerFormat { found: 3, known: 2 }),
                 "{error}"
             );
         }

@@ -4,3 +4,4 @@ mod damage;
 mod erase;
 mod folder;
 mod kill;
+mod retention;
