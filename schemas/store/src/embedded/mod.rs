@@ -13,6 +13,7 @@
 //! opens it anew, so that the store goes on once the cause is gone.
 
 mod accounts;
+mod backup;
 mod erase;
 mod expire;
 mod folder;
@@ -24,6 +25,7 @@ mod tables;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fjall::{OwnedWriteBatch, PersistMode};
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
@@ -32,6 +34,7 @@ use self::folder::Folder;
 use self::tables::{Tables, failed};
 use crate::Error;
 
+pub use self::backup::BackedUp;
 pub use self::expire::Expired;
 
 /// Buckets remembered as written; forgetting one costs a needless small write.
@@ -51,6 +54,8 @@ struct Inner {
     writer: Mutex<Writer>,
     /// `None` between a failure and the next success in opening it anew.
     tables: RwLock<Option<Tables>>,
+    /// How often the tables were opened.
+    opened: AtomicU64,
     fences: RwLock<BTreeMap<i32, i64>>,
     /// One at a time: what erases, purges or copies.
     upkeep: Mutex<()>,
@@ -87,6 +92,7 @@ impl Store {
         let inner = Inner {
             writer: Mutex::default(),
             tables: RwLock::new(None),
+            opened: AtomicU64::new(0),
             fences: RwLock::default(),
             upkeep: Mutex::default(),
             folder,
@@ -126,6 +132,7 @@ impl Inner {
         writer.broken = true;
         // The old ones must be closed before the same files are opened again.
         *slot = None;
+        self.opened.fetch_add(1, Ordering::Relaxed);
         closed(&self.folder.database())?;
         let tables = Tables::open(&self.folder.database())?;
 
@@ -159,6 +166,11 @@ impl Inner {
         *self.fences.write() = fences;
         *slot = Some(tables);
         Ok(())
+    }
+
+    /// How often the tables were opened; it stays while they are read.
+    fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
     }
 
     /// The tables, to read from.

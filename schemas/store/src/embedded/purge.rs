@@ -10,8 +10,9 @@
 //!    time writes those anew without them;
 //! 3. the versions that a merge left behind are let go, and their files with them.
 //!
-//! The first step keeps everybody out, for as long as it takes to close and to open: tens
-//! of milliseconds, or a few hundred. The second takes as long as it takes to read and
+//! The first step keeps everybody out, for as long as it takes to close and to open: some
+//! hundred milliseconds where the engine is at rest, which is waited for, and longer when
+//! it begins to merge at that moment. The second takes as long as it takes to read and
 //! write the keys of a table, and the files of records that held something erased, while
 //! everything goes on; it needs as much free space as they take.
 //!
@@ -34,11 +35,13 @@ pub(super) const RECORDS: i64 = 1;
 pub(super) const EVERYTHING: i64 = 2;
 
 /// A key that nothing else has: names and ids are UTF-8.
-const TOUCHED: &[u8] = &[0xFF];
+pub(super) const TOUCHED: &[u8] = &[0xFF];
 /// How often a table is merged at most until no file has a hole.
 const MERGES: usize = 6;
 /// How long the engine may take to write out some MiB.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long is waited for the engine to rest.
+const REST: Duration = Duration::from_secs(5);
 
 /// Notes, with what erases something, that files still hold it.
 pub(super) fn note(tables: &Tables, batch: &mut OwnedWriteBatch, what: i64) -> Result<(), Error> {
@@ -88,6 +91,7 @@ impl Inner {
     fn begin_log(&self) -> Result<(), Error> {
         // Most of it while others go on.
         write_out(&*self.read()?)?;
+        settle(&*self.read()?);
         let mut writer = self.writer.lock();
         if writer.broken {
             self.load(&mut writer, |_| Ok(()))?;
@@ -97,6 +101,7 @@ impl Inner {
         // that stays.
         self.touch(&mut writer)?;
         write_out(&*self.read()?)?;
+        settle(&*self.read()?);
         self.load(&mut writer, new_log)?;
         self.touch(&mut writer)?;
         // The engine looks after its old logs whenever a table begins a new buffer.
@@ -150,6 +155,22 @@ fn write_out(tables: &Tables) -> Result<(), Error> {
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
+}
+
+/// Waits a while until nothing is merged: closing the engine would wait for that, with
+/// everybody locked out.
+fn settle(tables: &Tables) {
+    let give_up = Instant::now() + REST;
+    let mut quiet = 0;
+    // Between two merges there is a moment without one.
+    while quiet < 3 && Instant::now() < give_up {
+        std::thread::sleep(Duration::from_millis(2));
+        quiet = if tables.db.active_compactions() == 0 {
+            quiet + 1
+        } else {
+            0
+        };
+    }
 }
 
 /// Merges a table until no file of values has a hole.
