@@ -71,6 +71,16 @@ pub trait History: Send + Sync + 'static {
     /// database itself could tell. Otherwise when the store fails.
     async fn write(&self, partition: i32, rows: &[Judged]) -> Result<usize, Error>;
 
+    /// Writes one row whatever the fence of its partition says, and moves no fence; the
+    /// way of a row that was given up and is settled by hand. Durable when it returns.
+    /// Answers whether it was written: not, where its id is held or its time is over.
+    /// Over CQL, callers with the very same row at the same time may both be told so.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when it can never be stored. Otherwise when the store fails;
+    /// the same call again then writes what is missing.
+    async fn put(&self, row: &Judged) -> Result<bool, Error>;
+
     /// The last source offset held of that partition.
     ///
     /// # Errors

@@ -99,6 +99,10 @@ impl History for Faulty {
         self.store.write(partition, rows).await
     }
 
+    async fn put(&self, row: &Judged) -> Result<bool, Error> {
+        self.store.put(row).await
+    }
+
     async fn fence(&self, partition: i32) -> Result<Option<i64>, Error> {
         self.store.fence(partition).await
     }

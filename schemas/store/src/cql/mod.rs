@@ -211,6 +211,10 @@ impl History for Store {
         self.write_rows(partition, rows).await
     }
 
+    async fn put(&self, row: &Judged) -> Result<bool, Error> {
+        self.put_row(row).await
+    }
+
     async fn fence(&self, partition: i32) -> Result<Option<i64>, Error> {
         self.read_fence(partition).await
     }

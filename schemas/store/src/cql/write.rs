@@ -78,18 +78,40 @@ impl Store {
                 self.move_fence(partition, last.source.offset).await?;
                 Ok(written)
             }
-            Err(Error::Refused(BY_DATABASE)) => {
-                // It refuses every row while a table is missing.
-                if !schema::complete(&self.session, &self.config).await? {
-                    return Err(Error::Unavailable("a table is missing".into()));
-                }
-                if let [row] = rows.as_slice() {
-                    self.let_go(row).await?;
-                }
-                Err(Error::Refused(BY_DATABASE))
-            }
-            Err(error) => Err(error),
+            Err(error) => Err(self.refused(&rows, error).await?),
         }
+    }
+
+    /// One row, past the fence: claimed like any other, so that it can't be there twice.
+    pub(super) async fn put_row(&self, row: &Judged) -> Result<bool, Error> {
+        let (tenant, id) = (&row.message.tenant, &row.message.id);
+        let rows = self.fitting(std::iter::once(row))?;
+        if rows.is_empty() {
+            return Ok(false);
+        }
+        let held = self.record(tenant, id).await?.is_some();
+        let won = match self.store(&rows).await {
+            Ok(won) => won,
+            Err(error) => return Err(self.refused(&rows, error).await?),
+        };
+        // A claim of its own without a record is what a crash has left.
+        Ok(won > 0 || (!held && self.read_source(tenant, id).await? == Some(row.source)))
+    }
+
+    /// What a failed write of rows means, after the claim of a row that is refused alone
+    /// was taken back.
+    async fn refused(&self, rows: &[Row<'_>], error: Error) -> Result<Error, Error> {
+        if !matches!(error, Error::Refused(BY_DATABASE)) {
+            return Ok(error);
+        }
+        // It refuses every row while a table is missing.
+        if !schema::complete(&self.session, &self.config).await? {
+            return Ok(Error::Unavailable("a table is missing".into()));
+        }
+        if let [row] = rows {
+            self.let_go(row).await?;
+        }
+        Ok(Error::Refused(BY_DATABASE))
     }
 
     /// The rows to be written, the first of each id: none when one of them can't be.

@@ -78,6 +78,11 @@ impl History for Store {
             .await
     }
 
+    async fn put(&self, row: &Judged) -> Result<bool, Error> {
+        let row = Prepared::new(row)?;
+        self.blocking(move |store| store.put_row(row)).await
+    }
+
     async fn fence(&self, partition: i32) -> Result<Option<i64>, Error> {
         Ok(self.inner.fences.read().get(&partition).copied())
     }
@@ -190,6 +195,17 @@ impl Inner {
                 .extend(fence.map(|fence| (partition, fence)));
         })?;
         Ok(written)
+    }
+
+    fn put_row(&self, row: Prepared) -> Result<bool, Error> {
+        let fill = |tables: &Tables, writer: &mut Writer, batch: &mut OwnedWriteBatch| {
+            let known = tables.sources.contains_key(&row.key).map_err(failed)?;
+            if !known {
+                insert(tables, writer, batch, row);
+            }
+            Ok::<_, Error>(!known)
+        };
+        self.write(fill, |_| ())
     }
 }
 

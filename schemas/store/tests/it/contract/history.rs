@@ -22,6 +22,8 @@ contract!(
     a_writer_that_comes_late_does_not_move_the_fence_back,
     names_that_could_not_be_stored_are_not_there,
     writers_of_many_partitions_at_once_lose_nothing,
+    a_row_put_by_hand_is_there_whatever_the_fence_says,
+    a_row_put_many_times_at_once_is_written_once,
 );
 
 const ALL: PageRequest = PageRequest {
@@ -357,6 +359,68 @@ async fn names_that_could_not_be_stored_are_not_there(backend: &impl Backend) {
             }
         }
     }
+}
+
+async fn a_row_put_by_hand_is_there_whatever_the_fence_says(backend: &impl Backend) {
+    let history = backend.open().await.history;
+    history.write(0, &[row("a", 1), row("c", 9)]).await.unwrap();
+    let late = row("late", 5);
+    assert!(history.put(&late).await.unwrap());
+    assert_eq!(
+        history.fence(0).await.unwrap(),
+        Some(9),
+        "it moves no fence"
+    );
+    assert_eq!(
+        history.message("acme", "late").await.unwrap(),
+        Some(late.clone())
+    );
+    assert_eq!(ids(&*history, "acme", "lobby").await, ["c", "late", "a"]);
+    let by_sender = history.sender("acme", "ada", &ALL).await.unwrap().rows;
+    assert_eq!(by_sender.len(), 3);
+
+    // Above the fence too: what the stream brings behind it is not dropped for that.
+    assert!(history.put(&row("ahead", 20)).await.unwrap());
+    assert_eq!(history.fence(0).await.unwrap(), Some(9));
+    let stream = [row("next", 10), row("ahead", 20)];
+    assert_eq!(history.write(0, &stream).await.unwrap(), 1);
+
+    // The first verdict stays, from wherever it came.
+    let mut other = row("late", 6).at(0);
+    other.verdict.model = "another".into();
+    assert!(!history.put(&other).await.unwrap());
+    assert!(!history.put(&late).await.unwrap(), "the same row again");
+    assert!(
+        !history
+            .put(&row("a", 40).in_channel("elsewhere"))
+            .await
+            .unwrap()
+    );
+    assert_eq!(history.message("acme", "late").await.unwrap(), Some(late));
+    assert_eq!(
+        ids(&*history, "acme", "lobby").await,
+        ["ahead", "next", "c", "late", "a"]
+    );
+    assert!(ids(&*history, "acme", "elsewhere").await.is_empty());
+    let error = history
+        .put(&row(&"x".repeat(100_000), 50))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Refused(_)), "{error}");
+}
+
+async fn a_row_put_many_times_at_once_is_written_once(backend: &impl Backend) {
+    let history: Arc<dyn History> = backend.open().await.history;
+    let writers = (0..6).map(|offset| {
+        let history = Arc::clone(&history);
+        tokio::spawn(async move { history.put(&row("m", offset)).await.unwrap() })
+    });
+    let mut written = 0;
+    for writer in writers.collect::<Vec<_>>() {
+        written += usize::from(writer.await.unwrap());
+    }
+    assert_eq!(written, 1);
+    assert_eq!(ids(&*history, "acme", "lobby").await, ["m"]);
 }
 
 async fn writers_of_many_partitions_at_once_lose_nothing(backend: &impl Backend) {
