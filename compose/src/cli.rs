@@ -54,6 +54,9 @@ enum Command {
     /// Manage API keys of a running Weir
     #[command(subcommand)]
     Key(admin::Key),
+    /// Look at, replay or discard what a running Weir could not process
+    #[command(subcommand)]
+    Dead(admin::Dead),
     /// Tell whether a running Weir is well, and where its doors are
     Check(check::Check),
     /// Check or show the settings
@@ -76,6 +79,7 @@ impl Weir {
             Command::Sql(sql) => sql.run(),
             Command::User(command) => command.run(),
             Command::Key(command) => command.run(),
+            Command::Dead(command) => command.run(),
             Command::Check(check) => check.run(),
             Command::Config(command) => command.run(source),
         }

@@ -162,8 +162,18 @@ pub(crate) fn process(parts: &Parts, judge: Judge, stop: &CancellationToken) -> 
         tick: TICK,
     }
     .spawn(stage, parts.producer.clone(), &parts.registry, stop.clone())?;
+    let letters = weir_processors::dead::Letters::new(
+        judge.clone(),
+        parts.producer.clone(),
+        Arc::clone(&parts.history),
+        parts.bus.clone(),
+        &parts.registry,
+    )?;
     Ok(Running {
-        routers: vec![weir_processors::router(judge, parts.auth()?)],
+routers: vec![
+            weir_processors::router(judge, parts.auth()?),
+            weir_processors::dead::router(letters, parts.auth()?),
+        ],
         workers: vec![worker],
     })
 }

@@ -3,7 +3,8 @@
 //! ```text
 //! weir.messages ─ stage ─▶ weir.verdicts      the role `process`
 //! POST /v1/score ─ router ─┐
-//! weir score ──────────────┴─ Judge ─ Normalised → Scored → Decided
+//! weir score ──────────────┼─ Judge ─ Normalised → Scored → Decided
+//! weir.dead ─ dead ────────┘              what could not be judged, listed and replayed
 //! ```
 //!
 //! [`Judge`] is one sentence in three types: a [`Normalised`] text is scored into a
@@ -13,6 +14,7 @@
 //!
 //! [`stage`] says how each message is judged once and none is lost.
 
+pub mod dead;
 mod decide;
 pub mod door;
 mod judge;

@@ -37,6 +37,33 @@ impl Stages {
     }
 }
 
+/// What becomes of dead letters by hand.
+#[derive(Debug, Clone)]
+pub(crate) struct Letters {
+    pub(crate) replayed: IntCounterVec,
+    pub(crate) discarded: IntCounterVec,
+}
+
+impl Letters {
+    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let by_stage = |name: &str, help: &str| {
+            let counter = IntCounterVec::new(Opts::new(name, help), &["stage"])?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        Ok(Self {
+            replayed: by_stage(
+                "weir_dead_letters_replayed_total",
+                "Dead letters settled by a replay, by the stage that had given up.",
+            )?,
+            discarded: by_stage(
+                "weir_dead_letters_discarded_total",
+                "Dead letters discarded, by the stage that had given up.",
+            )?,
+        })
+    }
+}
+
 /// What the role does with records.
 #[derive(Debug, Clone)]
 pub(crate) struct Records {

@@ -189,7 +189,12 @@ fn call(
     client::block_on(work(&client)).map(|()| ExitCode::SUCCESS)
 }
 
-async fn ask(client: &Client, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+pub(super) async fn ask(
+    client: &Client,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Value> {
     let request = client.request(method, path);
     let request = match body {
         Some(body) => request.json(body),
@@ -203,11 +208,11 @@ async fn ask(client: &Client, method: Method, path: &str, body: Option<&Value>) 
         .context("the answer is not JSON")
 }
 
-/// Columns as wide as their widest cell.
-fn table(rows: &Value, columns: &[&str]) -> Result<()> {
+/// Columns as wide as their widest cell. What could move the cursor is shown as `?`.
+pub(super) fn table(rows: &Value, columns: &[&str]) -> Result<()> {
     let cell = |value: &Value| match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => text.replace(char::is_control, "?"),
         Value::Array(items) => items
             .iter()
             .filter_map(Value::as_str)

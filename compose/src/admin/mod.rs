@@ -1,8 +1,10 @@
-//! Accounts and keys of a running Weir. The commands are clients of the routes in
-//! `http`: the store belongs to the process that runs.
+//! Accounts, keys and dead letters of a running Weir. The commands are clients of its
+//! routes (`http`, and those of the processors): the store belongs to the process that runs.
 
 mod commands;
+mod dead;
 mod http;
 
 pub(crate) use commands::{Key, User};
+pub(crate) use dead::Dead;
 pub(crate) use http::router;

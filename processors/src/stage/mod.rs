@@ -19,8 +19,8 @@
 //! one of them only, the lake both. A second gap needs the history to lag by more
 //! than [`REMEMBERED`] messages of a partition.
 
-mod publish;
-mod seen;
+pub(crate) mod publish;
+pub(crate) mod seen;
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
@@ -53,7 +53,7 @@ const OUT_OF_ORDER: &str = "verdict_out_of_order";
 /// The id stands for another message already; the way in refuses almost all of these.
 const CONFLICT: &str = "id_conflict";
 /// The model fails on the text, every time.
-const REFUSED: &str = "model_refused";
+pub(crate) const REFUSED: &str = "model_refused";
 
 /// Makes the stage of group `weir.process`.
 ///

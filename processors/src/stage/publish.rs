@@ -8,7 +8,7 @@ use super::seen::{Content, Fingerprint, Seen};
 use super::{Fault, PAUSE, Process, REMEMBERED, TRIES, Work, give_up};
 
 /// The message and its verdict do not fit into a record.
-const TOO_LARGE: &str = "verdict_too_large";
+pub(crate) const TOO_LARGE: &str = "verdict_too_large";
 
 /// A verdict on its way, with what is needed once it is acknowledged.
 struct Sent<'a> {

@@ -25,10 +25,10 @@ impl Fingerprint {
 
 /// Stands for what an id was used for: channel, text and sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Content(u64);
+pub(crate) struct Content(u64);
 
 impl Content {
-    pub(super) fn of(message: &Message) -> Self {
+    pub(crate) fn of(message: &Message) -> Self {
         let mut hash = Sha256::new();
         for part in [
             Some(&message.channel),

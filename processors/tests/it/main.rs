@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod dead;
 mod door;
 mod judge;
 mod once;

@@ -94,7 +94,7 @@ async fn a_record_that_is_none_goes_to_the_dead_letters_and_the_rest_goes_on() {
 
 /// A model that fails on every text with the word `zzpoison`: its tokenizer gives the
 /// word a number that the model's table does not have.
-fn poisoned() -> (tempfile::TempDir, Model) {
+pub(crate) fn poisoned() -> (tempfile::TempDir, Model) {
     let copy = tempfile::tempdir().unwrap();
     for name in ["model.onnx", "golden.jsonl"] {
         std::fs::copy(folder().join(name), copy.path().join(name)).unwrap();

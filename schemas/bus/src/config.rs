@@ -109,7 +109,8 @@ impl fmt::Debug for Config {
 
 impl Config {
     /// Bytes of key and payload that one record may have.
-    pub(crate) fn max_record_bytes(&self) -> usize {
+    #[must_use]
+    pub fn max_record_bytes(&self) -> usize {
         // A batch of one record has a header of 61 bytes and some lengths.
         const BATCH_OVERHEAD: usize = 100;
         self.properties

@@ -5,12 +5,23 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message as _;
 
-use crate::message::{DeadLetter, Judged, Message, Source};
+use crate::message::{DeadLetter, Judged, Message, Resolution, Settlement, Source};
 use crate::verdict::{Action, Attribute, Reason, Scores, Sentiment, Span, Verdict};
 
 mod wire {
     #![allow(missing_docs, clippy::all, unreachable_pub)]
     include!(concat!(env!("OUT_DIR"), "/weir.v1.rs"));
+
+    /// As much of `Judged` as can be read whatever is wrong with its verdict.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct JudgedMessage {
+        #[prost(message, optional, tag = "2")]
+        pub message: ::core::option::Option<Message>,
+        #[prost(int32, optional, tag = "4")]
+        pub partition: ::core::option::Option<i32>,
+        #[prost(int64, optional, tag = "5")]
+        pub offset: ::core::option::Option<i64>,
+    }
 }
 
 /// Version of the schema that this build writes.
@@ -79,6 +90,7 @@ impl DeadLetter {
             key: self.key.into(),
             payload: self.payload.into(),
             failed_at: self.failed_at.as_microsecond(),
+            resolution: self.resolution.map(Into::into),
         }
         .encode_to_vec()
     }
@@ -113,6 +125,20 @@ pub fn judged(payload: &[u8]) -> Result<Judged, DecodeError> {
     })
 }
 
+/// Reads of a record of `weir.verdicts` the message and its place only, whatever its
+/// verdict is like.
+///
+/// # Errors
+/// [`DecodeError`] names the field at fault.
+pub fn judged_message(payload: &[u8]) -> Result<(Message, Source), DecodeError> {
+    let record = wire::JudgedMessage::decode(payload).map_err(|_| DecodeError::Malformed)?;
+    let message = record.message.ok_or(DecodeError::Missing("message"))?;
+    Ok((
+        message.try_into()?,
+        source(record.partition, record.offset)?,
+    ))
+}
+
 /// Reads a record of `weir.dead`.
 ///
 /// # Errors
@@ -127,6 +153,7 @@ pub fn dead_letter(payload: &[u8]) -> Result<DeadLetter, DecodeError> {
         key: Bytes::from(record.key),
         payload: Bytes::from(record.payload),
         failed_at: time(said(record.failed_at), "failed_at")?,
+        resolution: record.resolution.map(TryInto::try_into).transpose()?,
     })
 }
 
@@ -161,6 +188,32 @@ impl TryFrom<wire::Message> for Message {
             received_at: time(said(record.received_at), "received_at")?,
             metadata: Some(record.metadata).filter(|m| !m.is_empty()),
             by_user: record.by_user,
+        })
+    }
+}
+
+impl From<Resolution> for wire::Resolution {
+    fn from(resolution: Resolution) -> Self {
+        Self {
+            settlement: number(&Settlement::ALL, resolution.settlement),
+            by: resolution.by,
+            letter: Some(resolution.letter),
+            settled_at: resolution.settled_at.as_microsecond(),
+        }
+    }
+}
+
+impl TryFrom<wire::Resolution> for Resolution {
+    type Error = DecodeError;
+
+    fn try_from(record: wire::Resolution) -> Result<Self, DecodeError> {
+        Ok(Self {
+            settlement: known(&Settlement::ALL, record.settlement, "resolution.settlement")?,
+            by: required(record.by, "resolution.by")?,
+            letter: record
+                .letter
+                .ok_or(DecodeError::Missing("resolution.letter"))?,
+            settled_at: time(said(record.settled_at), "resolution.settled_at")?,
         })
     }
 }

@@ -3,7 +3,8 @@
 //! ```text
 //! weir.messages  Message     producer's words, accepted
 //! weir.verdicts  Judged      the same message, its verdict, its source offset
-//! weir.dead      DeadLetter  what could not be processed, with stage and reason
+//! weir.dead      DeadLetter  what could not be processed, with stage and reason;
+//!                            and behind it a note of what was done with it
 //! ```
 //!
 //! On the wire they are Protobuf (`proto/weir.proto`), in Rust the plain types of
@@ -17,6 +18,6 @@ pub mod message;
 pub mod topic;
 pub mod verdict;
 
-pub use codec::{DecodeError, dead_letter, judged, message as decode_message};
-pub use message::{DeadLetter, Judged, Message, Source};
+pub use codec::{DecodeError, dead_letter, judged, judged_message, message as decode_message};
+pub use message::{DeadLetter, Judged, Message, Resolution, Settlement, Source};
 pub use verdict::{Action, Attribute, Reason, Scores, Sentiment, SentimentLabel, Span, Verdict};

@@ -86,6 +86,37 @@ pub struct DeadLetter {
     pub payload: Bytes,
     /// When it was given up.
     pub failed_at: Timestamp,
+    /// Set: no letter but a note that the letter of this stage, topic and source is
+    /// settled; it lies behind the letter, in the same partition of `weir.dead`.
+    pub resolution: Option<Resolution>,
+}
+
+/// What was done with a dead letter, by whom and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolution {
+    /// What was done.
+    pub settlement: Settlement,
+    /// Id of the key, or name of the user, that asked for it.
+    pub by: String,
+    /// The letter's offset in `weir.dead`.
+    pub letter: i64,
+    /// When; microseconds are kept.
+    pub settled_at: Timestamp,
+}
+
+/// How a dead letter is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settlement {
+    /// Its record went its way after all.
+    Replayed,
+    /// Somebody decided that it never will.
+    Discarded,
+}
+
+impl Settlement {
+    /// All, in the order of their numbers on the wire, from 1.
+    pub const ALL: [Self; 2] = [Self::Replayed, Self::Discarded];
 }
 
 /// Says everything but the payload: it may hold text.
@@ -97,6 +128,7 @@ impl std::fmt::Debug for DeadLetter {
             .field("topic", &self.topic)
             .field("source", &self.source)
             .field("payload_bytes", &self.payload.len())
+            .field("resolution", &self.resolution)
             .finish_non_exhaustive()
     }
 }

@@ -92,6 +92,7 @@ impl Letters {
                 bytes::Bytes::new()
             },
             failed_at: jiff::Timestamp::now(),
+            resolution: None,
         };
         Outgoing {
             topic: topic::DEAD,

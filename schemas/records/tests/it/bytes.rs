@@ -2,18 +2,19 @@
 
 use std::path::Path;
 
-use weir_records::{DecodeError, dead_letter, decode_message, judged};
+use weir_records::{DecodeError, dead_letter, decode_message, judged, judged_message};
 
 use crate::examples;
 
 /// The committed encodings, each with the record it holds.
-fn encodings() -> [(&'static str, Vec<u8>); 5] {
+fn encodings() -> [(&'static str, Vec<u8>); 6] {
     [
         ("message", examples::message().encode()),
         ("message_bare", examples::bare().encode()),
         ("judged", examples::judged().encode()),
         ("judged_bare", examples::judged_bare().encode()),
         ("dead_letter", examples::dead_letter().encode()),
+        ("resolution", examples::resolution().encode()),
     ]
 }
 
@@ -43,6 +44,7 @@ fn the_first_version_is_still_read() {
         examples::judged_bare()
     );
     assert!(dead_letter(&committed("dead_letter")).unwrap() == examples::dead_letter());
+    assert!(dead_letter(&committed("resolution")).unwrap() == examples::resolution());
 }
 
 #[test]
@@ -162,6 +164,40 @@ fn a_missing_field_is_named() {
         let error = dead_letter(&without(&letter, number)).unwrap_err();
         assert_eq!(error, DecodeError::Missing(name));
     }
+    let note = examples::resolution().encode();
+    for (number, name) in [
+        (1, "resolution.settlement"),
+        (2, "resolution.by"),
+        (3, "resolution.letter"),
+        (4, "resolution.settled_at"),
+    ] {
+        let error = dead_letter(&inside(&note, 10, number)).unwrap_err();
+        assert_eq!(error, DecodeError::Missing(name));
+    }
+    assert!(
+        dead_letter(&without(&note, 10))
+            .unwrap()
+            .resolution
+            .is_none(),
+        "a note is one by this field alone"
+    );
+}
+
+#[test]
+fn a_judged_message_is_read_whatever_its_verdict_is_like() {
+    let record = examples::judged().encode();
+    let whole = (examples::message(), examples::judged().source);
+    assert_eq!(judged_message(&record), Ok(whole.clone()));
+    assert_eq!(judged_message(&without(&record, 3)), Ok(whole.clone()));
+    // A verdict that is no Protobuf at all.
+    let broken = [without(&record, 3), vec![3 << 3 | 2, 3, 0xff, 0xff, 0xff]].concat();
+    assert_eq!(judged(&broken), Err(DecodeError::Malformed));
+    assert_eq!(judged_message(&broken), Ok(whole));
+    assert_eq!(
+        judged_message(&without(&record, 2)),
+        Err(DecodeError::Missing("message"))
+    );
+    assert_eq!(judged_message(&[0xff; 9]), Err(DecodeError::Malformed));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use weir_records::{
-    Action, Attribute, DeadLetter, Judged, Message, Reason, Scores, Sentiment, Source, Span,
-    Verdict,
+    Action, Attribute, DeadLetter, Judged, Message, Reason, Resolution, Scores, Sentiment,
+    Settlement, Source, Span, Verdict,
 };
 
 pub fn time(text: &str) -> Timestamp {
@@ -99,5 +99,21 @@ pub fn dead_letter() -> DeadLetter {
         key: Bytes::from_static(b"acme\0lobby"),
         payload: Bytes::from_static(&[0xff, 0x00, 0x80]),
         failed_at: time("2026-11-22T10:00:01Z"),
+        resolution: None,
+    }
+}
+
+/// A note that the letter was replayed.
+pub fn resolution() -> DeadLetter {
+    DeadLetter {
+        key: Bytes::new(),
+        payload: Bytes::new(),
+        resolution: Some(Resolution {
+            settlement: Settlement::Replayed,
+            by: "admin".to_owned(),
+            letter: 0,
+            settled_at: time("2026-11-23T10:00:00.000001Z"),
+        }),
+        ..dead_letter()
     }
 }

@@ -6,8 +6,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use weir_records::{
-    Action, Attribute, DeadLetter, Judged, Message, Reason, Scores, Sentiment, Source, Span,
-    Verdict, dead_letter, decode_message, judged,
+    Action, Attribute, DeadLetter, Judged, Message, Reason, Resolution, Scores, Sentiment,
+    Settlement, Source, Span, Verdict, dead_letter, decode_message, judged, judged_message,
 };
 
 /// Any time that the wire holds, at microseconds; 1970-01-01 only as a producer's.
@@ -77,6 +77,17 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn resolution()(
+        settlement in proptest::sample::select(Settlement::ALL.to_vec()),
+        by in ".{1,20}",
+        letter in any::<i64>(),
+        settled_at in time(),
+    ) -> Resolution {
+        Resolution { settlement, by, letter, settled_at }
+    }
+}
+
+prop_compose! {
     fn letter()(
         stage in ".{1,20}",
         reason in ".{1,20}",
@@ -85,14 +96,16 @@ prop_compose! {
         key in vec(any::<u8>(), 0..50),
         payload in vec(any::<u8>(), 0..200),
         failed_at in time(),
+        resolution in option::of(resolution()),
     ) -> DeadLetter {
-        DeadLetter { stage, reason, topic, source, key: Bytes::from(key), payload: Bytes::from(payload), failed_at }
+        DeadLetter { stage, reason, topic, source, key: Bytes::from(key), payload: Bytes::from(payload), failed_at, resolution }
     }
 }
 
 fn read_all(bytes: &[u8]) {
     let _ = decode_message(bytes);
     let _ = judged(bytes);
+    let _ = judged_message(bytes);
     let _ = dead_letter(bytes);
 }
 
