@@ -24,6 +24,16 @@ const BROKER_USER: &str = "weir";
 /// Between two tries to reach what is away.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// What one store is to others.
+type Faces = (Arc<dyn Accounts>, Arc<dyn History>);
+
+fn both<S: Accounts + History>(store: &Arc<S>) -> Faces {
+    (
+        Arc::clone(store) as Arc<dyn Accounts>,
+        Arc::clone(store) as Arc<dyn History>,
+    )
+}
+
 /// Connected, and ready for the roles.
 pub(crate) struct Backends {
     pub(crate) bus: weir_bus::Config,
@@ -33,6 +43,8 @@ pub(crate) struct Backends {
     pub(crate) lake: String,
     /// Folder of the keys that sign tokens.
     pub(crate) secrets: PathBuf,
+    /// The store, where it is embedded.
+    pub(crate) embedded: Option<Arc<embedded::Store>>,
     broker: Option<Broker>,
 }
 
@@ -52,17 +64,12 @@ impl Backends {
             (reach_bus(config).await?, None)
         };
         let opened = match config.store {
-            Store::Embedded => {
-                let store = embedded::Store::open(&data.path("store"))
-                    .context("the store can't be opened")?;
-                Ok((
-                    Arc::clone(&store) as Arc<dyn Accounts>,
-                    store as Arc<dyn History>,
-                ))
-            }
-            Store::Scylla => reach_store(config).await,
+            Store::Embedded => embedded::Store::open(&data.path("store"))
+                .context("the store can't be opened")
+                .map(|store| (both(&store), Some(store))),
+            Store::Scylla => reach_store(config).await.map(|store| (store, None)),
         };
-        let (accounts, history) = match opened {
+        let ((accounts, history), embedded) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 if let Some(broker) = broker {
@@ -77,6 +84,7 @@ impl Backends {
             history,
             lake: config.lake_or(&data.path("lake")),
             secrets: data.secrets(),
+            embedded,
             broker,
         })
     }
@@ -91,6 +99,7 @@ impl Backends {
             history,
             lake: config.lake_or(&config.data.join("lake")),
             secrets: config.data.join("secrets"),
+            embedded: None,
             broker: None,
         })
     }
@@ -158,15 +167,12 @@ async fn reach_bus(config: &Config) -> Result<weir_bus::Config> {
     Ok(bus)
 }
 
-async fn reach_store(config: &Config) -> Result<(Arc<dyn Accounts>, Arc<dyn History>)> {
+async fn reach_store(config: &Config) -> Result<Faces> {
     let connect = || cql::Store::connect(&config.cql);
     let store = patiently("the CQL database", connect, weir_store::Error::retriable)
         .await
         .context("the CQL database can't be used")?;
-    Ok((
-        Arc::clone(&store) as Arc<dyn Accounts>,
-        store as Arc<dyn History>,
-    ))
+    Ok(both(&store))
 }
 
 /// Tries until it works, or fails in a way that waiting does not mend.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::roles::Role;
-use crate::{admin, broker, check, config, lone, migrate, replay, score, sql, up};
+use crate::{admin, backup, broker, check, config, lone, migrate, replay, score, sql, up};
 
 /// Weir judges chat messages: an HTTP door, a log that loses nothing, a model that
 /// scores toxicity and sentiment, history, and SQL over all of it.
@@ -59,6 +59,10 @@ enum Command {
     Dead(admin::Dead),
     /// Tell whether a running Weir is well, and where its doors are
     Check(check::Check),
+    /// Copy a running Weir's data folder
+    Backup(backup::Backup),
+    /// Make a data folder of a copy
+    Restore(backup::Restore),
     /// Check or show the settings
     Config(config::Command),
 }
@@ -81,6 +85,8 @@ impl Weir {
             Command::Key(command) => command.run(),
             Command::Dead(command) => command.run(),
             Command::Check(check) => check.run(),
+            Command::Backup(backup) => backup.run(),
+            Command::Restore(restore) => restore.run(),
             Command::Config(command) => command.run(source),
         }
     }

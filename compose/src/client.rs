@@ -1,6 +1,6 @@
 //! The HTTP client of the tools: where a running Weir is, and the key to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -42,6 +42,11 @@ pub(crate) struct Problem {
 }
 
 impl Connection {
+    /// Data folder of a Weir on this machine.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
     pub(crate) fn client(&self) -> Result<Client> {
         let (base, key) = match (&self.url, &self.key) {
             (Some(url), Some(key)) => (url.clone(), key.clone()),

@@ -9,6 +9,7 @@
 //! DATA/broker/        the log
 //! DATA/store/         accounts, keys, history
 //! DATA/lake/          the Delta table
+//! DATA/store-copy/    of the store, while a backup is made
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -25,6 +26,8 @@ use serde::{Deserialize, Serialize};
 /// Format of the folder that this build writes.
 const VERSION: u32 = 1;
 const SECRET_LENGTH: usize = 43;
+/// Where the running Weir puts a copy of its store for `weir backup`.
+pub(crate) const STORE_COPY: &str = "store-copy";
 /// Between two looks at whether the folder is free.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -49,12 +52,7 @@ impl DataDir {
     /// somebody else has it, waits for as long as `patience`.
     pub(crate) fn open(root: &Path, patience: Duration) -> Result<Self> {
         let shown = root.display();
-        // Texts lie in it: nobody else on this machine is to read them.
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(root)
-            .with_context(|| format!("can't create the data folder {shown}"))?;
+        private_folder(root)?;
         let lock_path = root.join("lock");
         let lock = OpenOptions::new()
             .create(true)
@@ -151,6 +149,16 @@ impl DataDir {
     }
 }
 
+/// Makes a folder, and those above it, that nobody else on this machine can read where
+/// they are new: texts lie in it.
+pub(crate) fn private_folder(path: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("can't create the folder {}", path.display()))
+}
+
 /// Reads `admin.json` of a data folder.
 pub(crate) fn read_admin(root: &Path) -> Result<Admin> {
     let path = root.join("admin.json");
@@ -160,7 +168,7 @@ pub(crate) fn read_admin(root: &Path) -> Result<Admin> {
 }
 
 /// Either the whole file is there, or none of it: a crash never leaves half a secret.
-fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let half = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let _ = fs::remove_file(&half);

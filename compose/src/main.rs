@@ -6,6 +6,7 @@
 mod accept;
 mod admin;
 mod backends;
+mod backup;
 mod broker;
 mod check;
 mod cli;

@@ -113,6 +113,11 @@ pub(crate) async fn start(
 }
 
 impl Started {
+    /// Routes that belong to no role.
+    pub(crate) fn offer(&mut self, router: OpenApiRouter) {
+        self.routers.push(router);
+    }
+
     /// Serves until `stop`, then lets the stream run dry for as long as the settings allow.
     ///
     /// # Errors

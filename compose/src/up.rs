@@ -16,10 +16,10 @@ use weir_processors::Judge;
 
 use crate::backends::Backends;
 use crate::config::{self, Config};
-use crate::data::DataDir;
+use crate::data::{DataDir, STORE_COPY};
 use crate::roles::Role;
 use crate::run::{self, Limits, Stages, Started};
-use crate::{check, first_run, logs, memory, runtime, serve, signals};
+use crate::{admin, check, first_run, logs, memory, runtime, serve, signals};
 
 /// `weir up`
 #[derive(Debug, Args)]
@@ -69,9 +69,13 @@ async fn up(config: Config, roles: &[Role]) -> Result<()> {
     let limits = Limits::of(&config);
     let work = async {
         let started = start(config, roles, judge, &backends, &registry, &stages);
-        let Some((auth, started)) = until(&stop, started).await? else {
+        let Some((auth, mut started)) = until(&stop, started).await? else {
             return Ok(());
         };
+        if let Some(store) = &backends.embedded {
+            let copy = data.path(STORE_COPY);
+            started.offer(admin::backup::router(auth.clone(), store.clone(), copy));
+        }
         let first = first_run::administrator(&auth, &data, &base).await?;
         welcome(&base, first.as_deref())?;
         tracing::info!(%base, "ready");

@@ -18,7 +18,7 @@ use weir_auth::door::{Authenticated, Code, Json, Problem};
 use weir_auth::{Auth, Caller, Registration, Scope};
 
 /// Its administrators manage every tenant.
-const OPERATORS: &str = "default";
+pub(super) const OPERATORS: &str = "default";
 const LONGEST_TENANT: usize = 63;
 
 pub(crate) fn router(auth: Auth) -> OpenApiRouter {

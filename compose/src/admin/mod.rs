@@ -1,6 +1,7 @@
 //! Accounts, keys and dead letters of a running Weir. The commands are clients of its
 //! routes (`http`, and those of the processors): the store belongs to the process that runs.
 
+pub(crate) mod backup;
 mod commands;
 mod dead;
 mod http;

@@ -89,7 +89,7 @@ impl Store {
         if rows.is_empty() {
             return Ok(false);
         }
-        let held = self.record(tenant, id).await?.is_some();
+        let held = self.judged(tenant, id).await?.is_some();
         let won = match self.store(&rows).await {
             Ok(won) => won,
             Err(error) => return Err(self.refused(&rows, error).await?),
