@@ -17,14 +17,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use weir_records::Judged;
+use weir_records::{Erasure, Judged};
 
 use crate::answer::{Answer, Part};
 use crate::config::Config;
 use crate::error::{Error, StartError};
 use crate::feed;
 use crate::guard::{self, Stop};
-use crate::lake::Reader;
+use crate::lake::{Reader, is_gone};
 use crate::metrics::Metrics;
 use crate::plan;
 use crate::refresh;
@@ -39,6 +39,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Stack of a thread that plans queries as deep as they may be; only what is used of it
 /// becomes memory.
 const STACK: usize = 64 << 20;
+/// How long a query waits for a newer version of the lake when a file of its own is gone,
+/// and how often it looks.
+const NEWER: Duration = Duration::from_secs(2);
+const NEWER_LOOK: Duration = Duration::from_millis(20);
 /// Where a running query sends its answer.
 type Parts = mpsc::Sender<Result<Part, Error>>;
 /// How much later than the query itself its caller gives up on it.
@@ -159,6 +163,12 @@ impl Engine {
         feed::push(&self.inner.tail, rows);
     }
 
+    /// Takes rows out of the tail, as a record of `weir.erasures` does.
+    #[doc(hidden)]
+    pub fn erase(&self, erasures: &[Erasure]) {
+        feed::erase(&self.inner.tail, erasures);
+    }
+
     /// Says that the rows of before are all there.
     #[doc(hidden)]
     pub fn set_ready(&self) {
@@ -269,7 +279,7 @@ impl Inner {
             biased;
             () = stop.reached() => Err(Error::Timeout(self.config.timeout())),
             () = self.stop.cancelled() => Err(Error::Unavailable),
-            result = self.run(query, stop, send, slot) => result,
+            result = self.answer(query, stop, send, slot) => result,
         };
         timer.observe_duration();
         self.metrics.running.dec();
@@ -337,29 +347,62 @@ impl Inner {
         }
     }
 
-    async fn run(
+    /// Runs the query, and once more if a file of its snapshot is gone: erasures delete
+    /// what they have rewritten without waiting for readers.
+    async fn answer(
         &self,
         query: &Query,
         stop: &Stop,
         send: &Parts,
         slot: &Arc<OwnedSemaphorePermit>,
     ) -> Result<Part, Error> {
-        let explain = |e: &DataFusionError| Error::of(e, &query.sql);
+        let mut sent = Sent::default();
+        let version = self.tail.version();
+        let result = self.run(query, stop, send, slot, &mut sent).await;
+        if result.is_ok() || !sent.gone {
+            return result;
+        }
+        sent.again = true;
+        let begun = Instant::now();
+        while self.tail.version() == version && begun.elapsed() < NEWER {
+            self.tail.wake.notify_one();
+            tokio::time::sleep(NEWER_LOOK).await;
+        }
+        self.run(query, stop, send, slot, &mut sent).await
+    }
+
+    async fn run(
+        &self,
+        query: &Query,
+        stop: &Stop,
+        send: &Parts,
+        slot: &Arc<OwnedSemaphorePermit>,
+        sent: &mut Sent,
+    ) -> Result<Part, Error> {
+        let explain = |e: &DataFusionError, sent: &mut Sent| {
+            // Told and logged only if it is there to stay.
+            if is_gone(e) && !sent.rows && !sent.again {
+                sent.gone = true;
+                return Error::Internal;
+            }
+            Error::of(e, &query.sql)
+        };
         let (physical, context) = self.plan(query, stop, slot).await?;
 
-        if send
-            .send(Ok(Part::Schema(physical.schema())))
-            .await
-            .is_err()
+        if !std::mem::replace(&mut sent.schema, true)
+            && send
+                .send(Ok(Part::Schema(physical.schema())))
+                .await
+                .is_err()
         {
             return Ok(Part::End { more: false });
         }
         let mut stream = datafusion::physical_plan::execute_stream(physical, context)
-            .map_err(|e| explain(&e))?;
+            .map_err(|e| explain(&e, sent))?;
         let (mut rows, mut bytes) = (0, 0);
         let wanted = query.limit.unwrap_or(usize::MAX);
         let mut more = false;
-        while let Some(mut batch) = stream.try_next().await.map_err(|e| explain(&e))? {
+        while let Some(mut batch) = stream.try_next().await.map_err(|e| explain(&e, sent))? {
             if batch.num_rows() > wanted - rows {
                 batch = batch.slice(0, wanted - rows);
                 more = true;
@@ -374,8 +417,11 @@ impl Inner {
                 )));
             }
             self.metrics.rows_returned.inc_by(batch.num_rows() as u64);
-            if batch.num_rows() > 0 && send.send(Ok(Part::Rows(batch))).await.is_err() {
-                break;
+            if batch.num_rows() > 0 {
+                sent.rows = true;
+                if send.send(Ok(Part::Rows(batch))).await.is_err() {
+                    break;
+                }
             }
             if more {
                 break;
@@ -383,6 +429,17 @@ impl Inner {
         }
         Ok(Part::End { more })
     }
+}
+
+/// How far an answer has got.
+#[derive(Default)]
+struct Sent {
+    schema: bool,
+    rows: bool,
+    /// A file of the snapshot was not there any more, and no row was sent.
+    gone: bool,
+    /// It is the second time.
+    again: bool,
 }
 
 impl Drop for Inner {

@@ -1,12 +1,12 @@
-//! Fills the tail from `weir.verdicts`.
+//! Fills the tail from `weir.verdicts`, and takes out of it what `weir.erasures` names.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
-use weir_bus::{Record, Start};
-use weir_records::{Judged, topic};
+use weir_bus::{Record, Start, TailHandle};
+use weir_records::{Erasure, Judged, topic};
 
 use crate::engine::Engine;
 use crate::error::StartError;
@@ -38,7 +38,7 @@ pub(crate) async fn offsets(bus: &weir_bus::Config) -> Result<BTreeMap<i32, i64>
 /// records that were there are read, or as many of them as the tail may hold.
 ///
 /// # Errors
-/// The consumer can't be made.
+/// A consumer can't be made.
 pub(crate) fn follow(
     engine: &Engine,
     bus: &weir_bus::Config,
@@ -48,6 +48,7 @@ pub(crate) fn follow(
     let tail = Arc::clone(engine.tail());
     let metrics = Arc::clone(engine.metrics());
     let stop = engine.stop().clone();
+    let erasures = follow_erasures(engine, bus, registry)?;
     let follower = weir_bus::Tail {
         config: bus.clone(),
         name: "query",
@@ -66,6 +67,11 @@ pub(crate) fn follow(
     let ready = engine.readiness();
     tokio::spawn(async move {
         let mut caught_up = false;
+        // Before that, a row could be shown that is to be forgotten.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = erasures.caught_up() => {}
+        }
         while !stop.is_cancelled() {
             if caught_up {
                 tokio::select! {
@@ -87,6 +93,45 @@ pub(crate) fn follow(
         engine_tail.close();
     });
     Ok(())
+}
+
+/// Follows the erasures from the first that is kept.
+fn follow_erasures(
+    engine: &Engine,
+    bus: &weir_bus::Config,
+    registry: &Registry,
+) -> Result<TailHandle, StartError> {
+    let tail = Arc::clone(engine.tail());
+    let follower = weir_bus::Tail {
+        config: bus.clone(),
+        name: "query.erasures",
+        topic: topic::ERASURES,
+        start: Start::Earliest,
+    };
+    let sink = move |records: Vec<Record>| {
+        let erasures = records.iter().filter_map(|record| {
+            weir_records::decode_erasure(&record.payload)
+                .inspect_err(|error| {
+                    tracing::error!(
+                        offset = record.offset,
+                        code = error.code(),
+                        "an erasure can't be read"
+                    );
+                })
+                .ok()
+        });
+        erase(&tail, &erasures.collect::<Vec<_>>());
+    };
+    Ok(follower.spawn(registry, engine.stop().clone(), sink)?)
+}
+
+/// Takes rows out of the tail.
+pub(crate) fn erase(tail: &Tail, erasures: &[Erasure]) {
+    if let Err(error) = tail.erase(erasures) {
+        tracing::error!(%error, "rows could not be taken out of the tail");
+    }
+    // The lake will have a version without them soon.
+    tail.wake.notify_one();
 }
 
 /// Puts rows into the tail.

@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
+use datafusion::common::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreRegistry;
+use datafusion::parquet::errors::ParquetError;
 use deltalake::delta_datafusion::{DeltaScanConfig, DeltaScanNext};
 use deltalake::logstore::LogStore;
-use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError, ObjectStoreError};
 use url::Url;
 use weir_records::{columns, topic};
 
@@ -110,6 +112,34 @@ impl Reader {
         self.given = now;
         news
     }
+}
+
+/// Whether a file is gone that the snapshot names: what it held was rewritten, and the
+/// file was deleted at once because something was erased from it.
+pub(crate) fn is_gone(error: &DataFusionError) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if matches!(
+            error.downcast_ref::<ObjectStoreError>(),
+            Some(ObjectStoreError::NotFound { .. })
+        ) {
+            return true;
+        }
+        // The reader of footers passes the storage's error on in words only.
+        if let Some(ParquetError::General(words)) = error.downcast_ref::<ParquetError>()
+            && words.contains("Object at location ")
+            && words.contains(" not found")
+        {
+            return true;
+        }
+        next = match error.downcast_ref::<DataFusionError>() {
+            Some(DataFusionError::ObjectStore(inner)) => Some(&**inner),
+            Some(DataFusionError::ParquetError(inner)) => Some(&**inner),
+            Some(DataFusionError::Shared(inner)) => Some(&**inner),
+            _ => error.source(),
+        };
+    }
+    false
 }
 
 /// A URL as it is, a path made absolute.

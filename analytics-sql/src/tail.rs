@@ -6,7 +6,8 @@
 //! - a row is kept only if its source offset is above the last one held or fenced
 //!   for its partition, so a repeated verdict changes nothing;
 //! - when a new snapshot comes in, the rows at or below its fence go out with it;
-//! - a row of a partition whose fence is not known yet waits outside.
+//! - a row of a partition whose fence is not known yet waits outside;
+//! - a row that was erased goes out, and does not come in when it is read again.
 //!
 //! Bounded in rows and bytes: at the bound, [`Tail::push`] blocks its caller.
 
@@ -15,13 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::concat_batches;
+use arrow::compute::kernels::boolean::not;
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::Int64Type;
 use arrow::error::ArrowError;
 use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
-use weir_records::{Judged, columns};
+use weir_records::{Erasure, Erasures, Judged, columns};
 
 use crate::lake::Snapshot;
 use crate::metrics::Metrics;
@@ -51,6 +53,7 @@ struct State {
     bytes: usize,
     full: bool,
     closed: bool,
+    erased: Erasures,
 }
 
 /// One partition's rows, in order of their source offsets.
@@ -104,6 +107,7 @@ impl Tail {
             }
             let received = row.message.received_at;
             let bytes = weight(&row);
+            let erased = state.erased.cover(&row.message);
             // The partition was made by `admit`.
             let Some(part) = state.parts.get_mut(&row.source.partition) else {
                 continue;
@@ -113,6 +117,9 @@ impl Tail {
                 continue;
             }
             part.last = row.source.offset;
+            if erased {
+                continue;
+            }
             part.fresh.push(row);
             part.fresh_bytes += bytes;
             let chunk = part.fresh.len() >= CHUNK_ROWS;
@@ -126,6 +133,31 @@ impl Tail {
         }
         self.show(&state);
         Ok(())
+    }
+
+    /// Takes the rows out that these cover, and lets none of them in again.
+    ///
+    /// # Errors
+    /// Only if the columns and the record disagree.
+    pub(crate) fn erase(&self, erasures: &[Erasure]) -> Result<(), ArrowError> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        for erasure in erasures {
+            state.erased.insert(erasure);
+        }
+        for part in state.parts.values_mut() {
+            let (rows, bytes) = part.erase(&state.erased)?;
+            state.rows -= rows;
+            state.bytes = state.bytes.saturating_sub(bytes);
+        }
+        self.show(state);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// The version of the lake that queries read; `None` before there is one.
+    pub(crate) fn version(&self) -> Option<u64> {
+        self.state.lock().snapshot.as_ref()?.version
     }
 
     /// Waits until a row of that partition may come in.
@@ -257,6 +289,36 @@ impl Part {
         let bytes = batch.get_array_memory_size();
         self.chunks.push_back(Chunk { batch, bytes });
         Ok(bytes.cast_signed() - before.cast_signed())
+    }
+
+    /// Lets the erased rows go. Answers how many rows and bytes.
+    fn erase(&mut self, erased: &Erasures) -> Result<(usize, usize), ArrowError> {
+        let (mut rows, mut bytes) = (0, 0);
+        for chunk in &mut self.chunks {
+            let out = columns::erased(&chunk.batch, erased)?;
+            if out.true_count() == 0 {
+                continue;
+            }
+            rows += out.true_count();
+            // A copy: nothing of the erased rows stays in memory.
+            chunk.batch = filter_record_batch(&chunk.batch, &not(&out)?)?;
+            let before = chunk.bytes;
+            chunk.bytes = chunk.batch.get_array_memory_size().min(before);
+            bytes += before - chunk.bytes;
+        }
+        self.chunks.retain(|chunk| {
+            let empty = chunk.batch.num_rows() == 0;
+            bytes += if empty { chunk.bytes } else { 0 };
+            !empty
+        });
+        let (fresh, mut freed) = (self.fresh.len(), 0);
+        self.fresh.retain(|row| {
+            let out = erased.cover(&row.message);
+            freed += if out { weight(row) } else { 0 };
+            !out
+        });
+        self.fresh_bytes = self.fresh_bytes.saturating_sub(freed);
+        Ok((rows + fresh - self.fresh.len(), bytes + freed))
     }
 
     /// Lets the rows at or below `fence` go. Answers how many rows and bytes.

@@ -314,7 +314,7 @@ impl Copier<'_> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error).with_context(failed),
         };
-        let copy = || -> io::Result<()> {
+        let mut copy = || -> io::Result<()> {
             let permissions = source.metadata()?.permissions();
             let mut target = File::create_new(to)?;
             target.set_permissions(permissions)?;

@@ -170,7 +170,7 @@ pub(crate) fn process(parts: &Parts, judge: Judge, stop: &CancellationToken) -> 
         &parts.registry,
     )?;
     Ok(Running {
-routers: vec![
+        routers: vec![
             weir_processors::router(judge, parts.auth()?),
             weir_processors::dead::router(letters, parts.auth()?),
         ],

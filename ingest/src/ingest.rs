@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::recent::{self, Recent};
 use crate::verdicts::{self, Verdicts, Waiters};
-use crate::{Config, Error};
+use crate::{Config, Error, erasures};
 
 /// The way in. Cheap to clone.
 #[derive(Clone)]
@@ -59,9 +59,11 @@ impl Ingest {
         config.check()?;
         let metrics = Metrics::register(registry)?;
         let recent = Recent::new(config.recent_ids, metrics.recent_ids.clone());
+        let (erasures, next) = erasures::read(bus).await?;
         // Half of what is remembered: the other half is for what comes.
         let clock = Clock::default();
-        recent::seed(&recent, &clock, bus, config.recent_ids / 2).await?;
+        let erased = erasures.iter().cloned().collect();
+        recent::seed(&recent, &clock, bus, config.recent_ids / 2, &erased).await?;
         let inner = Arc::new(Inner {
             rules: Rules::new(&config),
             clock,
@@ -77,6 +79,9 @@ impl Ingest {
             hurry: stop.child_token(),
             config,
         });
+        inner.verdicts.erase(&erasures);
+        let (all, token) = (Arc::clone(&inner), stop.clone());
+        erasures::follow(all, bus.clone(), next, registry, token)?;
         let tail = verdicts::follow(Arc::clone(&inner), bus.clone(), registry, stop)?;
         Ok(Self {
             inner,

@@ -14,6 +14,7 @@
 //!    `accept::answer` says 202 after the broker has them.
 //! 6. Meanwhile `verdicts` follows `weir.verdicts`. `GET /v1/messages/{id}` looks there
 //!    first, then in the history, then in `recent` for what is not judged yet.
+//! 7. `erasures` follows `weir.erasures`: what it names is dropped from both memories.
 //!
 //! What it keeps true: an accepted message is in the broker's log; each message of a batch
 //! has its own result; everything is bounded, and full means 503 with `Retry-After` at
@@ -24,6 +25,7 @@ mod accept;
 mod clock;
 mod config;
 pub mod door;
+mod erasures;
 mod error;
 mod ingest;
 mod metrics;

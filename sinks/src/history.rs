@@ -10,10 +10,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::{BoxFuture, FutureExt as _, join_all};
 use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
 use weir_bus::{BoxError, Dead, Outcome, Record, Stage};
 use weir_records::Judged;
 use weir_store::{Error, History};
 
+use crate::erasures::Filter;
 use crate::metrics::HistoryMetrics;
 
 /// The reason of a dead letter that the store will never take.
@@ -22,6 +24,7 @@ pub const REFUSED: &str = "refused_by_store";
 /// The stage of group `weir.history`.
 pub struct Writer {
     store: Arc<dyn History>,
+    erasures: Option<Filter>,
     metrics: HistoryMetrics,
 }
 
@@ -40,8 +43,27 @@ impl Writer {
     pub fn new(store: Arc<dyn History>, registry: &Registry) -> Result<Self, prometheus::Error> {
         Ok(Self {
             store,
+            erasures: None,
             metrics: HistoryMetrics::new(registry)?,
         })
+    }
+
+    /// Has the stage follow `weir.erasures` from its beginning, until `stop`. It then writes
+    /// no erased row, and none at all before it has read what was there at the start.
+    ///
+    /// What was written before an erasure is for [`History`] itself to erase.
+    ///
+    /// # Errors
+    /// A setting of the bus is refused, or there is no thread to be had.
+    pub fn follow(
+        &mut self,
+        bus: &weir_bus::Config,
+        registry: &Registry,
+        stop: CancellationToken,
+    ) -> Result<(), weir_bus::Error> {
+        let filter = Filter::follow("history.erasures", bus, registry, stop)?;
+        self.erasures = Some(filter);
+        Ok(())
     }
 
     /// Writes rows and answers which of them (by index) the store refuses for good.
@@ -90,13 +112,24 @@ impl Stage for Writer {
     }
 
     async fn handle(&mut self, records: &[Record]) -> Result<Outcome, BoxError> {
+        if self.erasures.as_ref().is_some_and(|all| !all.is_ready()) {
+            return Err("the erasures are not read yet".into());
+        }
         let mut groups: BTreeMap<i32, Rows> = BTreeMap::new();
         let mut given_up = Vec::new();
-        let mut repeated = 0;
+        let (mut repeated, mut erased) = (0, 0);
         let mut done = BTreeMap::new();
         for (index, record) in records.iter().enumerate() {
             done.insert(record.partition, record.offset + 1);
             match weir_records::judged(&record.payload) {
+                Ok(row)
+                    if self
+                        .erasures
+                        .as_ref()
+                        .is_some_and(|all| all.covers(&row.message)) =>
+                {
+                    erased += 1;
+                }
                 Ok(row) => {
                     let group = groups.entry(row.source.partition).or_default();
                     // A processor that went down may have published its last verdicts twice.
@@ -133,6 +166,7 @@ impl Stage for Writer {
 
         // Counted only now: a failed call comes again as a whole.
         self.metrics.replays.inc_by(repeated);
+        self.metrics.erased.inc_by(erased);
         given_up.extend(refused.into_iter().flatten().map(|index| (index, REFUSED)));
         given_up.sort_unstable_by_key(|(index, _)| *index);
         Ok(Outcome {

@@ -10,9 +10,13 @@
 //! write, the last of those offsets for each partition. What is not above it is
 //! dropped and counted. Offsets of a group move only past what is safe in its store.
 //!
+//! Both can follow `weir.erasures`, and then write no row that was erased, however late it
+//! comes; the lake's writer also takes such rows out of the table and its files.
+//!
 //! Neither stage knows offsets' storage, retries or dead letters: [`weir_bus::Worker`]
 //! owns them. The sinks and the SQL role share nothing but the table format.
 
+mod erasures;
 pub mod history;
 pub mod lake;
 mod metrics;
@@ -20,7 +24,6 @@ mod metrics;
 use std::sync::Arc;
 
 use prometheus::Registry;
-use weir_bus::Stage;
 use weir_store::History;
 
 /// The stage of group `weir.history`: writes verdicts into the history.
@@ -30,18 +33,16 @@ use weir_store::History;
 pub fn history(
     store: Arc<dyn History>,
     registry: &Registry,
-) -> Result<impl Stage + use<>, prometheus::Error> {
+) -> Result<history::Writer, prometheus::Error> {
     history::Writer::new(store, registry)
 }
 
 /// The stage of group `weir.lake`: writes verdicts into the Delta table at
-/// `config.url`, which is made if there is none.
+/// `config.url`, which is made if there is none. Its [`eraser`](lake::Writer::eraser) is the
+/// way to erase in it, and to have it follow `weir.erasures`.
 ///
 /// # Errors
 /// [`lake::Error`] says whether the place or what lies there is at fault.
-pub async fn lake(
-    config: lake::Config,
-    registry: &Registry,
-) -> Result<impl Stage + use<>, lake::Error> {
+pub async fn lake(config: lake::Config, registry: &Registry) -> Result<lake::Writer, lake::Error> {
     lake::Writer::open(config, registry).await
 }

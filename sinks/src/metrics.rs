@@ -7,6 +7,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 pub(crate) struct HistoryMetrics {
     pub(crate) rows: IntCounter,
     pub(crate) replays: IntCounter,
+    pub(crate) erased: IntCounter,
     pub(crate) dead: IntCounterVec,
     pub(crate) write_seconds: Histogram,
 }
@@ -23,6 +24,11 @@ impl HistoryMetrics {
                 registry,
                 "weir_history_replays_total",
                 "Verdicts that the history held already and that were dropped.",
+            )?,
+            erased: counter(
+                registry,
+                "weir_history_erased_total",
+                "Verdicts that were erased before they reached the history.",
             )?,
             dead: counters(
                 registry,
@@ -55,6 +61,8 @@ pub(crate) struct LakeMetrics {
     pub(crate) merged: IntCounter,
     pub(crate) removed: IntCounter,
     pub(crate) checkpoints: IntCounter,
+    pub(crate) erased: IntCounter,
+    pub(crate) expired: IntCounter,
 }
 
 impl LakeMetrics {
@@ -116,6 +124,14 @@ impl LakeMetrics {
             removed: count(
                 "weir_lake_files_removed_total",
                 "Files deleted because no reader can hold them any more.",
+            )?,
+            erased: count(
+                "weir_lake_erased_rows_total",
+                "Rows left out or taken out of the lake because of an erasure.",
+            )?,
+            expired: count(
+                "weir_lake_expired_rows_total",
+                "Rows taken out of the lake, or left without their text, by retention.",
             )?,
             checkpoints: count(
                 "weir_lake_checkpoints_total",

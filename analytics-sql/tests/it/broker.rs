@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use weir_analytics_sql::Engine;
 use weir_broker::Broker;
 use weir_bus::{Outgoing, Producer};
-use weir_records::{Judged, topic};
+use weir_records::{Judged, Target, topic};
 
-use crate::support::{Lake, PARTITIONS, config, number, rows};
+use crate::support::{Lake, PARTITIONS, config, erasure, number, rows};
 
 const GENEROUS: Duration = Duration::from_secs(60);
 
@@ -157,6 +157,28 @@ async fn verdicts_are_seen_once_through_restarts_and_flushes() {
     assert!(metric(&registry, "weir_lake_snapshot_version") >= 0.0);
     produce(&producer, &per(150, 160)).await;
     sees(&engine, 640).await;
+
+    // What is erased goes from the tail at once, and is not read back by the next engine.
+    let erased = erasure("a", Target::Message("a-2-155".to_owned()), 10_000);
+    let record = Outgoing {
+        topic: topic::ERASURES,
+        partition: Some(0),
+        key: Vec::new(),
+        payload: erased.encode(),
+    };
+    assert!(producer.send(vec![record]).unwrap().await[0].is_ok());
+    let begun = Instant::now();
+    while number(&engine, "a", "SELECT count(*) FROM messages").await == 640 {
+        assert!(begun.elapsed() < GENEROUS, "never erased");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    sees(&engine, 639).await;
+    drop(engine);
+    let engine = start(&lake, &bus, &Registry::new()).await;
+    assert_eq!(
+        number(&engine, "a", "SELECT count(*) FROM messages").await,
+        639
+    );
     drop(engine);
     broker.shutdown().await;
 }

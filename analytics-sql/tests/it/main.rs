@@ -10,6 +10,7 @@
 mod broker;
 mod consistency;
 mod door;
+mod erase;
 mod errors;
 mod limits;
 mod refusals;

@@ -14,7 +14,8 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use weir_analytics_sql::{Config, Engine, Error, Query};
 use weir_records::{
-    Action, Attribute, Judged, Message, Reason, Scores, Sentiment, Source, Verdict, columns, topic,
+    Action, Attribute, Erasure, Judged, Message, Reason, Scores, Sentiment, Source, Target,
+    Verdict, columns, topic,
 };
 
 pub(crate) const PARTITIONS: i32 = 4;
@@ -118,6 +119,17 @@ impl Lake {
     pub(crate) async fn compact(&mut self) {
         let (table, _) = self.table().optimize().await.unwrap();
         self.table = Some(table);
+    }
+}
+
+/// What is to be forgotten of a tenant, up to that offset's time.
+pub(crate) fn erasure(tenant: &str, target: Target, offset: i64) -> Erasure {
+    Erasure {
+        tenant: tenant.to_owned(),
+        target,
+        up_to: Timestamp::from_second(1_790_000_000 + offset).unwrap(),
+        requested_at: Timestamp::now(),
+        by: "test".to_owned(),
     }
 }
 

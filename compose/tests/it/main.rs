@@ -3,8 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod dead;
 mod backup;
+mod dead;
 mod doors;
 mod killed;
 mod logs;

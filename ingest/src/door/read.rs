@@ -117,10 +117,11 @@ impl<'a> Reader<'a> {
     /// Whether the message was accepted lately.
     fn knows(&self, key: Key) -> bool {
         match self.only {
-            Some(sender) => self
-                .inner
-                .recent
-                .is_accepted_from(key, Sender::user(sender)),
+            Some(sender) => {
+                self.inner
+                    .recent
+                    .is_accepted_from(key, &self.caller.tenant, Sender::user(sender))
+            }
             None => self.inner.recent.is_accepted(key),
         }
     }

@@ -98,6 +98,19 @@ impl<V: Weigh> Generations<V> {
         }
     }
 
+    /// Keeps only the values that `keep` says yes to. Looks at every one of them.
+    pub(crate) fn retain(&self, mut keep: impl FnMut(&V) -> bool) {
+        for shard in &self.shards {
+            let shard = &mut *shard.lock();
+            let before = shard.young.len() + shard.old.len();
+            shard.young.retain(|_, value| keep(value));
+            shard.old.retain(|_, value| keep(value));
+            shard.weight = shard.young.values().map(Weigh::weight).sum();
+            let after = shard.young.len() + shard.old.len();
+            self.gauge.sub((before - after) as i64);
+        }
+    }
+
     /// The place of that key, for looking and changing at once.
     pub(crate) fn lock(&self, key: Key) -> Place<'_, V> {
         Place {
@@ -217,5 +230,8 @@ mod tests {
         assert_eq!((map.lock(key).shard.weight, gauge.get()), (0, 0));
         map.lock(key).put(Grams(33));
         assert!(map.lock(key).get().is_none(), "heavier than a generation");
+        map.lock(key).put(Grams(20));
+        map.retain(|grams| grams.0 > 20);
+        assert_eq!((map.lock(key).shard.weight, gauge.get()), (0, 0));
     }
 }

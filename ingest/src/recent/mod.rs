@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use prometheus::IntGauge;
 use tokio::sync::Notify;
+use weir_records::{Erasure, Target};
 
 use crate::accept::check::Sender;
 
@@ -49,7 +50,7 @@ pub(crate) struct Identity {
     pub(crate) key: Key,
     /// Hash of channel and text: the same id with another is a conflict.
     content: u64,
-    /// Hash of the sender: the same, and to know whose it is.
+    /// Hash of tenant and sender: the same, and to know whose it is.
     sender: u64,
 }
 
@@ -109,7 +110,7 @@ impl Recent {
         Identity {
             key: self.hashes.key(tenant, id),
             content: self.hashes.of((channel, text)),
-            sender: self.hashes.of(sender),
+            sender: self.hashes.of((tenant, sender)),
         }
     }
 
@@ -151,6 +152,31 @@ impl Recent {
         }
     }
 
+    /// Forgets the ids of what is erased, so that it is not answered as pending. Of a
+    /// sender, ids of later messages go too: the times are not remembered, and a repeat
+    /// that is not known here is dropped by the processor.
+    pub(crate) fn erase(&self, erasure: &Erasure) {
+        match &erasure.target {
+            Target::Message(id) => {
+                let mut place = self.known.lock(self.hashes.key(&erasure.tenant, id));
+                if place.get().is_some_and(|known| known.flight.is_none()) {
+                    place.remove();
+                }
+            }
+            Target::Sender(sender) => {
+                let hashes = [false, true].map(|by_user| {
+                    let sender = Sender {
+                        name: Some(sender),
+                        by_user,
+                    };
+                    self.hashes.of((erasure.tenant.as_str(), sender))
+                });
+                self.known
+                    .retain(|known| known.flight.is_some() || !hashes.contains(&known.sender));
+            }
+        }
+    }
+
     /// Whether the id is remembered, accepted or on its way.
     pub(crate) fn is_known(&self, key: Key) -> bool {
         self.known.lock(key).get().is_some()
@@ -165,8 +191,8 @@ impl Recent {
     }
 
     /// Whether the broker has the message and that is its sender.
-    pub(crate) fn is_accepted_from(&self, key: Key, sender: Sender<'_>) -> bool {
-        let sender = self.hashes.of(sender);
+    pub(crate) fn is_accepted_from(&self, key: Key, tenant: &str, sender: Sender<'_>) -> bool {
+        let sender = self.hashes.of((tenant, sender));
         let place = self.known.lock(key);
         place
             .get()

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use weir_bus::Record;
-use weir_records::topic;
+use weir_records::{Erasures, topic};
 
 use super::Recent;
 use crate::Error;
@@ -13,12 +13,14 @@ use crate::accept::check::Sender;
 use crate::clock::Clock;
 
 /// Reads `weir.messages` from where the processor stands to its end, `most` records of
-/// all partitions together and the newest of them, and remembers their ids.
+/// all partitions together and the newest of them, and remembers their ids but those of
+/// erased messages.
 pub(crate) async fn seed(
     recent: &Recent,
     clock: &Clock,
     bus: &weir_bus::Config,
     most: usize,
+    erased: &Erasures,
 ) -> Result<(), Error> {
     let ends = weir_bus::watermarks(bus, topic::MESSAGES).await?;
     let judged = weir_bus::committed(bus, topic::GROUP_PROCESS, topic::MESSAGES).await?;
@@ -30,7 +32,7 @@ pub(crate) async fn seed(
                 return;
             };
             clock.saw(message.received_at);
-            if record.offset < waiting {
+            if record.offset < waiting || erased.cover(&message) {
                 return;
             }
             recent.accept(&recent.identify(

@@ -52,7 +52,7 @@ pub(crate) fn follow(
 fn take(inner: &Inner, judged: &Judged, record: &Record, since: Timestamp, now: Timestamp) {
     let message = &judged.message;
     let key = inner.recent.hashes().key(&message.tenant, &message.id);
-    inner.verdicts.keep(key, &record.payload);
+    inner.verdicts.keep(key, &record.payload, judged);
     // After it can be found, so that nobody is woken in vain.
     inner.waiters.wake(key);
     // What was judged before this process started was measured by the one before.

@@ -1,14 +1,15 @@
 //! Fresh verdicts: what `weir.verdicts` says, before the history answers it.
 //!
-//! What it keeps true: memory is bounded by bytes, and a message that was given two
-//! verdicts shows the first, as the history does.
+//! What it keeps true: memory is bounded by bytes, a message that was given two verdicts
+//! shows the first, as the history does, and one that was erased shows none.
 
 mod follow;
 mod wait;
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 use prometheus::IntGauge;
-use weir_records::Judged;
+use weir_records::{Erasure, Erasures, Judged};
 
 pub(crate) use self::follow::follow;
 pub(crate) use self::wait::Waiters;
@@ -28,21 +29,43 @@ impl Weigh for Fresh {
 /// The verdicts that came last.
 pub(crate) struct Verdicts {
     fresh: Generations<Fresh>,
+    erased: RwLock<Erasures>,
 }
 
 impl Verdicts {
     pub(crate) fn new(bytes: usize, gauge: IntGauge) -> Self {
         Self {
             fresh: Generations::new(bytes, gauge),
+            erased: RwLock::default(),
         }
     }
 
-    /// Keeps a record of `weir.verdicts`, unless there is one of that message.
-    fn keep(&self, key: Key, record: &Bytes) {
+    /// Keeps a record of `weir.verdicts`, unless there is one of that message or it is
+    /// erased.
+    fn keep(&self, key: Key, record: &Bytes, judged: &Judged) {
+        // Held until the record is kept: an erasure that comes meanwhile sweeps it out.
+        let erased = self.erased.read();
+        if erased.cover(&judged.message) {
+            return;
+        }
         let mut place = self.fresh.lock(key);
         if place.get().is_none() {
             place.put(Fresh(record.clone()));
         }
+    }
+
+    /// Drops what these cover, and keeps none of it again.
+    pub(crate) fn erase(&self, erasures: &[Erasure]) {
+        if erasures.is_empty() {
+            return;
+        }
+        let mut erased = self.erased.write();
+        for erasure in erasures {
+            erased.insert(erasure);
+        }
+        self.fresh.retain(|fresh| {
+            weir_records::judged(&fresh.0).is_ok_and(|judged| !erased.cover(&judged.message))
+        });
     }
 
     /// The judged message of that tenant and id.

@@ -10,6 +10,7 @@
 mod accept;
 mod batches;
 mod documents;
+mod erase;
 mod ids;
 mod logs;
 mod outage;

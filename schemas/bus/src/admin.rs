@@ -27,11 +27,14 @@ const FIRST_TRY: Duration = Duration::from_millis(250);
 /// Dead letters are kept at least so long: someone has to look at them.
 const DEAD_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 const RETENTION: &str = "retention.ms";
+/// Erasures outlive the records that they are about by so much.
+const LONGER: Duration = Duration::from_secs(24 * 3600);
 
 /// Makes the topics that Weir needs. Those that exist keep their records; they get the
 /// retention, and `weir.verdicts` the partitions of `weir.messages`, if they differ.
 ///
-/// `retention`: how long records are kept; dead letters at least 30 days.
+/// `retention`: how long records are kept; dead letters at least 30 days, and erasures a
+/// day longer than anything that could be read or replayed again.
 ///
 /// # Errors
 /// No broker answers, it refuses us, or it refuses a topic.
@@ -42,10 +45,7 @@ pub async fn create_topics(config: &Config, retention: Duration) -> Result<(), E
         asker.ask("reading the list of topics", ASK, |consumer, wait| {
             consumer.fetch_metadata(None, wait).map(|_| ())
         })?;
-        let admin: AdminClient<Context> = config
-            .asking()?
-            .create_with_context(Context(Link::quiet("admin")))
-            .map_err(|error| Error::kafka("making topics", &error))?;
+        let admin = admin(&config)?;
         make(&config, &admin, retention)?;
         keep_for(&admin, retention);
         let partitions = asker.partitions(topic::MESSAGES)?.len();
@@ -306,12 +306,25 @@ pub(crate) fn passing(error: &KafkaError) -> Option<&'static str> {
     })
 }
 
+/// A client that changes what there is.
+pub(crate) fn admin(config: &Config) -> Result<AdminClient<Context>, Error> {
+    config
+        .asking()?
+        .create_with_context(Context(Link::quiet("admin")))
+        .map_err(|error| Error::kafka("making a client", &error))
+}
+
 fn make(config: &Config, admin: &AdminClient<Context>, retention: Duration) -> Result<(), Error> {
     let kept = kept(retention);
     let topics = kept.iter().map(|(topic, kept)| {
+        let partitions = if *topic == topic::ERASURES {
+            1
+        } else {
+            config.partitions
+        };
         NewTopic::new(
             topic,
-            config.partitions,
+            partitions,
             TopicReplication::Fixed(config.replication),
         )
         .set(RETENTION, kept)
@@ -321,7 +334,7 @@ fn make(config: &Config, admin: &AdminClient<Context>, retention: Duration) -> R
         .map_err(|error| Error::kafka("making topics", &error))?;
     for result in results {
         match result {
-            Ok(topic) => tracing::info!(topic, partitions = config.partitions, "topic made"),
+            Ok(topic) => tracing::info!(topic, "topic made"),
             Err((_, Code::TopicAlreadyExists)) => {}
             Err((topic, code)) => {
                 return Err(Error::Topic {
@@ -339,10 +352,10 @@ fn kept(retention: Duration) -> Vec<(&'static str, String)> {
     topic::ALL
         .into_iter()
         .map(|topic| {
-            let kept = if topic == topic::DEAD {
-                retention.max(DEAD_RETENTION)
-            } else {
-                retention
+            let kept = match topic {
+                topic::DEAD => retention.max(DEAD_RETENTION),
+                topic::ERASURES => retention.max(DEAD_RETENTION).saturating_add(LONGER),
+                _ => retention,
             };
             (topic, kept.as_millis().to_string())
         })
@@ -402,7 +415,7 @@ fn add_partitions(admin: &AdminClient<Context>, topic: &str, count: usize) -> Re
     Ok(())
 }
 
-fn options() -> AdminOptions {
+pub(crate) fn options() -> AdminOptions {
     AdminOptions::new()
         .request_timeout(Some(ASK))
         .operation_timeout(Some(ASK))

@@ -22,6 +22,7 @@
 mod admin;
 mod client;
 mod config;
+mod cut;
 mod error;
 mod position;
 mod producer;
@@ -33,6 +34,7 @@ mod worker;
 
 pub use admin::{check_topics, committed, create_topics, reachable, watermarks};
 pub use config::{Config, Security};
+pub use cut::{cut_settled, delete_records};
 pub use error::{BoxError, Error, NotDelivered, Refused};
 pub use producer::{Delivery, Producer};
 pub use read_back::read_back;

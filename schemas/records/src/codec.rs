@@ -5,6 +5,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message as _;
 
+use crate::erasure::{Erasure, Target};
 use crate::message::{DeadLetter, Judged, Message, Resolution, Settlement, Source};
 use crate::verdict::{Action, Attribute, Reason, Scores, Sentiment, Span, Verdict};
 
@@ -96,6 +97,27 @@ impl DeadLetter {
     }
 }
 
+impl Erasure {
+    /// Protobuf bytes of `weir.erasures`.
+    #[must_use]
+    pub fn encode(self) -> Vec<u8> {
+        let (sender, id) = match self.target {
+            Target::Sender(sender) => (sender, String::new()),
+            Target::Message(id) => (String::new(), id),
+        };
+        wire::Erasure {
+            schema: SCHEMA,
+            tenant: self.tenant,
+            sender,
+            id,
+            up_to: self.up_to.as_microsecond(),
+            requested_at: self.requested_at.as_microsecond(),
+            by: self.by,
+        }
+        .encode_to_vec()
+    }
+}
+
 /// Reads a record of `weir.messages`.
 ///
 /// # Errors
@@ -154,6 +176,28 @@ pub fn dead_letter(payload: &[u8]) -> Result<DeadLetter, DecodeError> {
         payload: Bytes::from(record.payload),
         failed_at: time(said(record.failed_at), "failed_at")?,
         resolution: record.resolution.map(TryInto::try_into).transpose()?,
+    })
+}
+
+/// Reads a record of `weir.erasures`.
+///
+/// # Errors
+/// [`DecodeError`] names the field at fault.
+pub fn erasure(payload: &[u8]) -> Result<Erasure, DecodeError> {
+    let record = wire::Erasure::decode(payload).map_err(|_| DecodeError::Malformed)?;
+    let target = match (record.sender.is_empty(), record.id.is_empty()) {
+        (false, true) => Target::Sender(record.sender),
+        (true, false) => Target::Message(record.id),
+        (true, true) => return Err(DecodeError::Missing("sender")),
+        // Of two, one might be meant to limit the other: nothing is forgotten by guess.
+        (false, false) => return Err(DecodeError::Unknown("sender")),
+    };
+    Ok(Erasure {
+        tenant: required(record.tenant, "tenant")?,
+        target,
+        up_to: time(said(record.up_to), "up_to")?,
+        requested_at: time(said(record.requested_at), "requested_at")?,
+        by: required(record.by, "by")?,
     })
 }
 

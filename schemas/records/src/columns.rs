@@ -4,13 +4,14 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    ArrayRef, Date32Array, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
+    Array as _, ArrayRef, AsArray as _, BooleanArray, Date32Array, Float32Array, Int32Array,
+    Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use jiff::Timestamp;
 
+use crate::erasure::Erasures;
 use crate::message::Judged;
 use crate::verdict::Attribute;
 
@@ -100,6 +101,40 @@ pub fn batch(rows: &[Judged]) -> Result<RecordBatch, ArrowError> {
         Arc::new(Date32Array::from_iter_values(rows.iter().map(date))),
     ]);
     RecordBatch::try_new(Arc::clone(&MESSAGES), columns)
+}
+
+/// The columns that [`erased`] reads.
+pub const IDENTITY: [&str; 4] = ["tenant", "sender", "message_id", "received_at"];
+
+/// For each row, whether it is erased. The batch has the columns of [`IDENTITY`] at least.
+///
+/// # Errors
+/// A column is missing or of another type.
+pub fn erased(batch: &RecordBatch, erasures: &Erasures) -> Result<BooleanArray, ArrowError> {
+    let column = |name: &str| {
+        let found = batch.column_by_name(name);
+        found.ok_or_else(|| ArrowError::SchemaError(format!("no column `{name}`")))
+    };
+    let text = |name: &str| {
+        column(name)?
+            .as_string_opt::<i32>()
+            .ok_or_else(|| ArrowError::SchemaError(format!("the column `{name}` is no text")))
+    };
+    let (tenants, senders, ids) = (text("tenant")?, text("sender")?, text("message_id")?);
+    let received = column("received_at")?
+        .as_primitive_opt::<TimestampMicrosecondType>()
+        .ok_or_else(|| ArrowError::SchemaError("`received_at` is no time".to_owned()))?;
+    Ok((0..batch.num_rows())
+        .map(|row| {
+            let sender = senders.is_valid(row).then(|| senders.value(row));
+            Some(erasures.covers(
+                tenants.value(row),
+                sender,
+                ids.value(row),
+                received.value(row),
+            ))
+        })
+        .collect())
 }
 
 fn reasons(row: &Judged) -> String {

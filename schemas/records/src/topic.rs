@@ -6,9 +6,12 @@ pub const MESSAGES: &str = "weir.messages";
 pub const VERDICTS: &str = "weir.verdicts";
 /// Dead letters, keyed like the record they hold.
 pub const DEAD: &str = "weir.dead";
+/// What is to be forgotten, in one partition. Kept longer than any other topic: whoever
+/// reads an old record again must know whether it was erased.
+pub const ERASURES: &str = "weir.erasures";
 
 /// Every topic that Weir needs.
-pub const ALL: [&str; 3] = [MESSAGES, VERDICTS, DEAD];
+pub const ALL: [&str; 4] = [MESSAGES, VERDICTS, DEAD, ERASURES];
 
 /// Judges `weir.messages`.
 pub const GROUP_PROCESS: &str = "weir.process";
@@ -38,3 +41,7 @@ pub fn lake_transaction(partition: i32) -> String {
 /// The application id that every rewrite of the lake's files commits under, so that
 /// of two rewrites at the same time one fails instead of doubling rows.
 pub const LAKE_REWRITE: &str = "weir.lake/rewrite";
+
+/// The application id under which the lake's table remembers the offset of the last
+/// record of [`ERASURES`] that its files were searched for.
+pub const LAKE_ERASURES: &str = "weir.lake/erasures";

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use weir_bus::{Dead, Outcome, Record};
-use weir_records::Judged;
+use weir_records::{Erasures, Judged};
 
 use super::Config;
 use crate::history::dead;
@@ -48,6 +48,8 @@ pub(crate) enum Taken {
     Dead(&'static str),
     /// It was taken before; the worker went back.
     Again,
+    /// Its row is not to be kept.
+    Erased,
 }
 
 impl Buffer {
@@ -73,7 +75,8 @@ impl Buffer {
         self.partitions.keys().copied().collect()
     }
 
-    pub(crate) fn push(&mut self, record: &Record) -> Taken {
+    /// Takes a record in, unless its row is held or among `erasures`.
+    pub(crate) fn push(&mut self, record: &Record, erasures: &Erasures) -> Taken {
         let partition = self.partitions.entry(record.partition).or_default();
         if record.offset < partition.next {
             return Taken::Again;
@@ -89,6 +92,9 @@ impl Buffer {
             return Taken::Replay;
         }
         partition.last = Some(row.source.offset);
+        if erasures.cover(&row.message) {
+            return Taken::Erased;
+        }
         self.bytes += record.payload.len();
         self.rows.push(row);
         Taken::Row
@@ -109,6 +115,13 @@ impl Buffer {
         let before = self.rows.len();
         self.rows
             .retain(|row| row.source.partition != partition || row.source.offset > fence);
+        before - self.rows.len()
+    }
+
+    /// Lets the rows go that are not to be kept. Answers how many.
+    pub(crate) fn erase(&mut self, erasures: &Erasures) -> usize {
+        let before = self.rows.len();
+        self.rows.retain(|row| !erasures.cover(&row.message));
         before - self.rows.len()
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Retention;
+
 /// Where the table lies, when it is committed, and how long its past is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -26,6 +28,8 @@ pub struct Config {
     pub log_retention: Duration,
     /// Time between two looks at what there is to merge or to clean up.
     pub upkeep: Duration,
+    /// How long messages and their verdicts are kept. For good unless set.
+    pub keep: Retention,
 }
 
 impl Default for Config {
@@ -41,6 +45,7 @@ impl Default for Config {
             retention: Duration::from_hours(1),
             log_retention: Duration::from_mins(10),
             upkeep: Duration::from_secs(5),
+            keep: Retention::default(),
         }
     }
 }

@@ -59,6 +59,9 @@ pub enum Error {
         /// Rows of the file written.
         found: usize,
     },
+    /// Another writer has replaced a file that was being rewritten.
+    #[error("a file of the lake was replaced while it was being rewritten")]
+    Replaced,
     /// The writer stops; the work is done another time.
     #[error("the lake's writer is stopping")]
     Stopped,
@@ -76,13 +79,16 @@ impl Error {
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(
             self,
-            Self::Table(DeltaTableError::Transaction {
-                source: TransactionError::CommitConflict(
-                    CommitConflictError::ConcurrentTransaction
-                        | CommitConflictError::MetadataChanged
-                        | CommitConflictError::ConcurrentDeleteDelete
-                ) | TransactionError::MaxCommitAttempts(_)
-            })
+            Self::Replaced
+                | Self::Table(DeltaTableError::Transaction {
+                    source: TransactionError::CommitConflict(
+                        CommitConflictError::ConcurrentTransaction
+                            | CommitConflictError::MetadataChanged
+                            | CommitConflictError::ConcurrentDeleteDelete
+                            | CommitConflictError::ConcurrentDeleteRead
+                            | CommitConflictError::ConcurrentAppend
+                    ) | TransactionError::MaxCommitAttempts(_)
+                })
         )
     }
 }

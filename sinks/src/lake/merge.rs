@@ -5,18 +5,12 @@
 //! factor of eight between a flush and the target. A date that is over is merged
 //! whatever the count.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
-use std::time::Instant;
+use std::collections::BTreeMap;
 
-use arrow::array::{ArrayRef, Date32Array, RecordBatch};
-use deltalake::datafile::DataFileReader as _;
-use deltalake::datafile::reader::ParquetFileReader;
-use deltalake::kernel::{Action, LogicalFileView};
-use futures::TryStreamExt as _;
-use weir_records::columns::{DATE, MESSAGES};
+use deltalake::kernel::LogicalFileView;
 
-use super::files::{File, Files, RUN_ROWS, sorted};
+use super::files::Files;
+use super::rewrite::{Rewritten, date, rewrite};
 use super::{Config, Error};
 
 /// A date that is over is merged when its newest file is this old.
@@ -38,16 +32,6 @@ struct Candidate {
 pub(crate) struct Plan {
     date: i32,
     inputs: Vec<LogicalFileView>,
-}
-
-/// Files written in place of others, ready to be committed.
-pub(crate) struct Merged {
-    /// When the first of the new files was begun.
-    pub(crate) at: Instant,
-    /// The files replaced, by their path in the table.
-    pub(crate) inputs: HashSet<String>,
-    /// Their removal, and the new files.
-    pub(crate) actions: Vec<Action>,
 }
 
 impl Plan {
@@ -80,89 +64,8 @@ impl Plan {
     }
 
     /// Reads the files and writes their rows again, sorted run by run.
-    pub(crate) async fn run(self, files: &Files) -> Result<Merged, Error> {
-        let at = Instant::now();
-        let expected: Option<usize> = self.inputs.iter().map(LogicalFileView::num_records).sum();
-        let mut file = files.begin();
-        let rows = match self.copy(files, &mut file).await {
-            Ok(rows) => rows,
-            Err(error) => {
-                file.abort().await;
-                return Err(error);
-            }
-        };
-        let adds = file.close().await?;
-        if expected.is_some_and(|expected| expected != rows) {
-            return Err(Error::Rewrite {
-                expected: expected.unwrap_or_default(),
-                found: rows,
-            });
-        }
-        let removes = self
-            .inputs
-            .iter()
-            .map(|view| Action::Remove(view.remove_action(false)));
-        let adds = adds.into_iter().map(|mut add| {
-            add.data_change = false;
-            Action::Add(add)
-        });
-        Ok(Merged {
-            at,
-            actions: removes.chain(adds).collect(),
-            inputs: self
-                .inputs
-                .iter()
-                .map(|view| view.path().into_owned())
-                .collect(),
-        })
-    }
-
-    async fn copy(&self, files: &Files, file: &mut File) -> Result<usize, Error> {
-        let reader = ParquetFileReader::new(files.store());
-        let (mut run, mut held, mut total) = (Vec::new(), 0, 0);
-        for view in &self.inputs {
-            let mut batches = reader.read_file(view.object_store_path()).await?;
-            while let Some(mut batch) = batches.try_next().await? {
-                total += batch.num_rows();
-                // A run fills its row group exactly.
-                while held + batch.num_rows() >= RUN_ROWS {
-                    let room = RUN_ROWS - held;
-                    run.push(self.with_date(&batch.slice(0, room))?);
-                    batch = batch.slice(room, batch.num_rows() - room);
-                    file.push(&sorted(&run)?).await?;
-                    run.clear();
-                    held = 0;
-                }
-                if batch.num_rows() > 0 {
-                    held += batch.num_rows();
-                    run.push(self.with_date(&batch)?);
-                }
-            }
-        }
-        if !run.is_empty() {
-            file.push(&sorted(&run)?).await?;
-        }
-        Ok(total)
-    }
-
-    /// The date is in the file's path, not among its columns.
-    fn with_date(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
-        let columns = MESSAGES
-            .fields()
-            .iter()
-            .map(|field| -> Result<ArrayRef, Error> {
-                if field.name() == DATE {
-                    return Ok(Arc::new(Date32Array::from_value(
-                        self.date,
-                        batch.num_rows(),
-                    )));
-                }
-                Ok(Arc::clone(
-                    batch.column(batch.schema_ref().index_of(field.name())?),
-                ))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(RecordBatch::try_new(Arc::clone(&MESSAGES), columns)?)
+    pub(crate) async fn run(self, files: &Files) -> Result<Rewritten, Error> {
+        rewrite(files, self.date, &self.inputs, false, Ok).await
     }
 }
 
@@ -218,14 +121,6 @@ fn fitting(mut group: Vec<usize>, files: &[Candidate], target: u64) -> Vec<usize
 /// Files of the same class are within a factor of eight in size.
 fn class(bytes: u64) -> u32 {
     (bytes / SMALLEST).max(1).ilog2() / 3
-}
-
-/// Days since 1970-01-01 of the file's date.
-fn date(view: &LogicalFileView) -> Option<i32> {
-    let values = view.partition_values_map();
-    let date: jiff::civil::Date = values.get(DATE)?.as_deref()?.parse().ok()?;
-    let midnight = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
-    i32::try_from(midnight.as_second().div_euclid(86_400)).ok()
 }
 
 #[cfg(test)]

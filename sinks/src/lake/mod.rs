@@ -5,9 +5,15 @@
 //! files    rows → Parquet
 //! table    open, fences, commits
 //! store    the local folder, safe against a power cut
+//! read     some columns of a file
+//! rewrite  files → one file, with rows left out or changed
 //! merge    small files → larger ones
+//! erase    files → files without what is to be forgotten
+//! retention files → files without what is too old
 //! upkeep   checkpoints, clean-up, merging, in the background
 //! writer   the stage: when to flush, what to do when it fails
+//! erasing  the stage: filters what comes, commits erasures and retention
+//! eraser   the way to a running stage
 //! ```
 //!
 //! One flush is one Delta commit that adds files and, for each source partition among
@@ -18,9 +24,16 @@
 
 mod buffer;
 mod config;
+mod erase;
+mod eraser;
+mod erasing;
 mod error;
 mod files;
 mod merge;
+mod read;
+mod retention;
+mod rewrite;
+mod select;
 mod store;
 mod table;
 mod upkeep;
@@ -28,5 +41,26 @@ mod writer;
 
 pub use buffer::PARTITION_MISMATCH;
 pub use config::Config;
+pub use erase::Erased;
+pub use eraser::Eraser;
 pub use error::Error;
+pub use retention::{Days, Retention};
 pub use writer::Writer;
+
+/// Erases in the table at `config.url` without a stage: for a process of its own. Others
+/// may write the table meanwhile; what they have not committed yet is theirs to leave out.
+///
+/// # Errors
+/// [`Error`]; what was erased until then stays so, and asking again goes on.
+pub async fn erase(config: &Config, erasures: Vec<weir_records::Erasure>) -> Result<Erased, Error> {
+    erasing::erase_alone(config, erasures).await
+}
+
+/// The offset of the last record of `weir.erasures` that all files of the table were
+/// searched for; `None` before the first.
+///
+/// # Errors
+/// The table can't be read.
+pub async fn erased_up_to(config: &Config) -> Result<Option<i64>, Error> {
+    table::Table::open(config).await?.erased().await
+}

@@ -115,6 +115,12 @@ impl Table {
         Ok(self.state.transaction_version(&self.log, app).await?)
     }
 
+    /// The offset of the last erasure that this version was searched for.
+    pub(crate) async fn erased(&self) -> Result<Option<i64>, Error> {
+        let app = topic::LAKE_ERASURES;
+        Ok(self.state.transaction_version(&self.log, app).await?)
+    }
+
     /// Commits `actions` together with application transactions, on the version read last.
     pub(crate) async fn commit(
         &mut self,

@@ -19,19 +19,32 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::files::Files;
-use super::merge::{Merged, Plan};
+use super::merge::Plan;
+use super::retention::{Keeper, Over};
+use super::rewrite::Rewritten;
+use super::select::Round;
 use super::table::Table;
 use super::{Config, Error, store};
 
 /// Clean-up is looked at this often at least, however long files are kept.
 const CLEANUP_AT_MOST: Duration = Duration::from_mins(30);
+/// Retention is looked at this often, once there is nothing left to do.
+const RETENTION_EVERY: Duration = Duration::from_hours(1);
 /// The wait after a job that failed.
 const AFTER_FAILURE: Duration = Duration::from_mins(1);
+/// The same for an erasure, which somebody waits for.
+const AFTER_ERASURE: Duration = Duration::from_secs(2);
 
 /// What a job brought.
 pub(crate) enum Finished {
     /// A merge to be committed.
-    Merged(Merged),
+    Merged(Rewritten),
+    /// Files without what is to be forgotten, to be committed.
+    Searched(Round),
+    /// So many files were deleted after an erasure.
+    Purged(usize),
+    /// Files without what is too old, to be committed.
+    Retained(Round),
     /// The log has a checkpoint at this version.
     Checkpoint(u64),
     /// So many files were deleted.
@@ -46,6 +59,8 @@ pub(crate) struct Upkeep {
     next: Instant,
     checkpoint: u64,
     cleaned: Option<Instant>,
+    retained: Option<Instant>,
+    failed: Option<Instant>,
 }
 
 impl Upkeep {
@@ -58,6 +73,8 @@ impl Upkeep {
             next: Instant::now(),
             checkpoint: last_checkpoint(&table.store()).await,
             cleaned: None,
+            retained: None,
+            failed: None,
         }
     }
 
@@ -71,11 +88,15 @@ impl Upkeep {
         match &result {
             Ok(Finished::Checkpoint(version)) => self.checkpoint = *version,
             Ok(Finished::Removed(_)) => self.cleaned = Some(Instant::now()),
-            Ok(Finished::Merged(_)) => {}
+            Ok(Finished::Retained(round)) if round.all => self.retained = Some(Instant::now()),
+            Ok(_) => {}
             // Stopped by us.
             Err(Error::Stopped) => return None,
             // Not at once again: what failed may need an operator.
-            Err(_) => self.next = Instant::now() + AFTER_FAILURE,
+            Err(_) => {
+                self.next = Instant::now() + AFTER_FAILURE;
+                self.failed = Some(Instant::now());
+            }
         }
         Some(result)
     }
@@ -86,7 +107,13 @@ impl Upkeep {
     }
 
     /// Starts the most urgent job, if there is one.
-    pub(crate) fn start(&mut self, table: &Table, files: &Files, config: &Config) {
+    pub(crate) fn start(
+        &mut self,
+        table: &Table,
+        files: &Files,
+        config: &Config,
+        keeper: &mut Keeper,
+    ) {
         self.next = Instant::now() + config.upkeep;
         let now = jiff::Timestamp::now().as_millisecond();
         let period = (config.retention / 2).min(CLEANUP_AT_MOST);
@@ -95,12 +122,43 @@ impl Upkeep {
         } else if self.cleaned.is_none_or(|at| at.elapsed() >= period) {
             let folder = table.folder().map(std::path::Path::to_owned);
             Some(self.spawn(clean(table.log(), folder, config.retention)))
+        } else if let Some(over) = self.over(table, keeper, now) {
+            let files = files.clone();
+            Some(self.spawn(async move { Ok(Finished::Retained(over.run(&files).await?)) }))
         } else {
             let files = files.clone();
             Plan::choose(table.files(), now, config).map(|plan| {
                 self.spawn(async move { Ok(Finished::Merged(plan.run(&files).await?)) })
             })
         };
+    }
+
+    /// What is too old, if it is time to look.
+    fn over(&mut self, table: &Table, keeper: &mut Keeper, now: i64) -> Option<Over> {
+        if self
+            .retained
+            .is_some_and(|at| at.elapsed() < RETENTION_EVERY)
+        {
+            return None;
+        }
+        let over = keeper.plan(table.files(), now);
+        if over.is_none() {
+            self.retained = Some(Instant::now());
+        }
+        over
+    }
+
+    /// Whether a job of the writer's may be started. After a failure it waits as well.
+    pub(crate) fn is_free(&self) -> bool {
+        self.job.is_none() && self.failed.is_none_or(|at| at.elapsed() >= AFTER_ERASURE)
+    }
+
+    /// Starts a job of the writer's own.
+    pub(crate) fn run(
+        &mut self,
+        job: impl Future<Output = Result<Finished, Error>> + Send + 'static,
+    ) {
+        self.job = Some(self.spawn(job));
     }
 
     fn spawn(

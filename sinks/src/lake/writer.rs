@@ -13,12 +13,16 @@ use deltalake::kernel::{Action, Add, Transaction};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use prometheus::Registry;
 use weir_bus::{BoxError, Outcome, Record, Stage};
+use weir_records::Erasures;
 use weir_records::columns::DATE;
 use weir_records::topic::{LAKE_REWRITE, lake_transaction};
 
 use super::buffer::{Buffer, Taken};
+use super::eraser::Eraser;
+use super::erasing::Erasing;
 use super::files::Files;
-use super::merge::Merged;
+use super::retention::Keeper;
+use super::rewrite::Rewritten;
 use super::table::Table;
 use super::upkeep::{Finished, Upkeep};
 use super::{Config, Error};
@@ -31,21 +35,28 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5
 
 /// The stage of group `weir.lake`.
 pub struct Writer {
-    config: Config,
-    table: Table,
-    files: Files,
-    buffer: Buffer,
+    pub(super) config: Config,
+    pub(super) table: Table,
+    pub(super) files: Files,
+    pub(super) buffer: Buffer,
     /// The files of exactly the rows that wait, if a flush got that far and failed.
-    encoded: Option<Encoded>,
+    pub(super) encoded: Option<Encoded>,
     /// The table has to be read again before the fences count.
-    stale: bool,
+    pub(super) stale: bool,
     pause: Option<(Instant, Duration)>,
-    upkeep: Upkeep,
-    metrics: LakeMetrics,
+    pub(super) upkeep: Upkeep,
+    pub(super) eraser: Eraser,
+    /// Rows that are not to get in.
+    pub(super) erased: Erasures,
+    pub(super) erasing: Erasing,
+    /// The offset of the last erasure that the table was searched for.
+    pub(super) mark: Option<i64>,
+    pub(super) keeper: Keeper,
+    pub(super) metrics: LakeMetrics,
 }
 
-struct Encoded {
-    adds: Vec<Add>,
+pub(super) struct Encoded {
+    pub(super) adds: Vec<Add>,
     at: Instant,
 }
 
@@ -60,6 +71,11 @@ impl Writer {
         Ok(Self {
             files: Files::new(&table)?,
             upkeep: Upkeep::new(&table).await,
+            eraser: Eraser::default(),
+            erased: Erasures::default(),
+            erasing: Erasing::default(),
+            mark: table.erased().await?,
+            keeper: Self::keeper(&config),
             metrics: LakeMetrics::new(registry)?,
             table,
             config,
@@ -70,6 +86,12 @@ impl Writer {
         })
     }
 
+    /// The way to this writer once it runs.
+    #[must_use]
+    pub fn eraser(&self) -> Eraser {
+        self.eraser.clone()
+    }
+
     fn take(&mut self, records: &[Record]) {
         for record in records {
             // The worker announces partitions; a stage driven otherwise is as safe.
@@ -77,9 +99,10 @@ impl Writer {
                 self.buffer.assign(record.partition);
                 self.stale = true;
             }
-            match self.buffer.push(record) {
+            match self.buffer.push(record, &self.erased) {
                 Taken::Replay => self.metrics.replays.inc(),
                 Taken::Dead(reason) => self.metrics.dead.with_label_values(&[reason]).inc(),
+                Taken::Erased => self.metrics.erased.inc(),
                 Taken::Row | Taken::Again => {}
             }
         }
@@ -89,7 +112,7 @@ impl Writer {
     }
 
     /// Reads the table's newest version and drops what it holds already.
-    async fn reload(&mut self) -> Result<(), Error> {
+    pub(super) async fn reload(&mut self) -> Result<(), Error> {
         self.table.refresh().await?;
         for partition in self.buffer.partitions() {
             let fence = self.table.fence(partition).await?;
@@ -135,6 +158,8 @@ impl Writer {
 
     async fn try_flush(&mut self) -> Result<Outcome, Error> {
         let started = Instant::now();
+        // Before the rows go in, those that were erased meanwhile go out.
+        self.learn().await?;
         for round in 0.. {
             if self.stale {
                 self.reload().await?;
@@ -210,14 +235,21 @@ impl Writer {
 
     /// Whether a flush that failed may be tried again by now.
     fn may_try(&self) -> bool {
-        self.pause.is_none_or(|(until, _)| Instant::now() >= until)
+        self.pause.is_none_or(|(until, _)| Instant::now() >= until) && self.eraser.is_ready()
     }
 
     /// Takes the result of background work and starts the next.
     async fn look_after(&mut self) {
+        let learned = self.learn().await;
         let result = match self.upkeep.finished().await {
-            None => Ok(()),
+            None => learned,
             Some(Ok(Finished::Merged(merged))) => self.commit_merge(merged).await,
+            Some(Ok(Finished::Searched(round))) => self.commit_erasure(round).await,
+            Some(Ok(Finished::Retained(round))) => self.commit_retention(round).await,
+            Some(Ok(Finished::Purged(files))) => {
+                self.purged(files);
+                Ok(())
+            }
             Some(Ok(Finished::Checkpoint(_))) => {
                 self.metrics.checkpoints.inc();
                 Ok(())
@@ -235,15 +267,19 @@ impl Writer {
                 "upkeep of the lake failed; trying again later"
             );
         }
+        if self.upkeep.is_free() {
+            self.start_erasing();
+        }
         if self.upkeep.is_due() && self.pause.is_none() {
             self.metrics
                 .files
                 .set(i64::try_from(self.table.file_count()).unwrap_or(i64::MAX));
-            self.upkeep.start(&self.table, &self.files, &self.config);
+            self.upkeep
+                .start(&self.table, &self.files, &self.config, &mut self.keeper);
         }
     }
 
-    async fn commit_merge(&mut self, merged: Merged) -> Result<(), Error> {
+    async fn commit_merge(&mut self, merged: Rewritten) -> Result<(), Error> {
         if self.stale {
             self.reload().await?;
         }
@@ -254,6 +290,7 @@ impl Writer {
             .map(|view| view.path().into_owned())
             .collect();
         if !merged.inputs.is_subset(&present) || self.may_be_gone(merged.at) {
+            merged.discard(&self.files).await;
             return Ok(());
         }
         let version = i64::try_from(self.table.version()).unwrap_or(i64::MAX);
@@ -264,7 +301,7 @@ impl Writer {
         };
         match self
             .table
-            .commit(merged.actions, vec![transaction], operation)
+            .commit(merged.actions.clone(), vec![transaction], operation)
             .await
         {
             Ok(committed) => {
@@ -276,12 +313,19 @@ impl Writer {
                 self.stale = true;
                 // Another writer merged the same files: its result is as good.
                 if error.is_conflict() {
+                    merged.discard(&self.files).await;
                     Ok(())
                 } else {
                     Err(error)
                 }
             }
         }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.eraser.close();
     }
 }
 
@@ -343,7 +387,12 @@ impl Stage for Writer {
     }
 
     async fn finish(&mut self) -> Result<Outcome, BoxError> {
-        let flushed = self.flush().await;
+        let flushed = if self.eraser.is_ready() {
+            self.flush().await
+        } else {
+            // What is to be left out is not known yet: the rows come again.
+            Ok(Outcome::default())
+        };
         self.upkeep.rest().await;
         Ok(flushed?)
     }

@@ -8,10 +8,12 @@
 )]
 
 mod broker;
+mod erase;
 mod failure;
 mod history;
 mod kill;
 mod once;
 mod rate;
+mod retention;
 mod support;
 mod upkeep;

@@ -1,7 +1,7 @@
 //! Records as the worker hands them over, and the table as a reader finds it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
@@ -12,6 +12,7 @@ use deltalake::datafile::reader::ParquetFileReader;
 use deltalake::{DeltaTable, DeltaTableBuilder};
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use prometheus::Registry;
 use url::Url;
 use weir_bus::{Record, Stage};
@@ -231,4 +232,41 @@ pub fn assert_holds(found: &[Found], partition: i32, offsets: impl Iterator<Item
         found.len(),
         expected.len()
     );
+}
+
+/// Ids and texts of every data file on the disk, whether the table uses it or not.
+pub fn on_disk(folder: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for file in data_files(folder) {
+        let file = std::fs::File::open(file).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        for batch in reader.build().unwrap() {
+            let batch = batch.unwrap();
+            let texts = |name| batch.column_by_name(name).unwrap().as_string::<i32>();
+            for row in 0..batch.num_rows() {
+                found.push((
+                    texts("message_id").value(row).to_owned(),
+                    texts("text").value(row).to_owned(),
+                ));
+            }
+        }
+    }
+    found
+}
+
+/// Every data file on the disk.
+pub fn data_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(data_files(&path));
+        } else if path.extension().is_some_and(|ending| ending == "parquet")
+            && !path.to_string_lossy().contains("_delta_log")
+        {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
 }

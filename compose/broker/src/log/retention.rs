@@ -1,5 +1,8 @@
 //! Removing old records: by age, by size, or on request. Always whole segments; the log start moves
 //! first and durably, so that a crash in between leaves files to remove and never a hole.
+//!
+//! Who deletes records on request may mean it: the active segment is then closed, so that its file goes
+//! with its last deleted record and not when it is full.
 
 use std::sync::atomic::Ordering;
 
@@ -18,6 +21,12 @@ impl Partition {
         let offset = if offset == -1 { self.end() } else { offset };
         if offset < 0 || offset > self.end() {
             return Err(ResponseError::OffsetOutOfRange);
+        }
+        if offset > self.start().max(writer.segment.base)
+            && let Err(error) = self.roll(&mut writer)
+        {
+            // The records are deleted all the same; their bytes go when the segment is full.
+            tracing::warn!(topic = %self.topic, partition = self.index, %error, "can't begin a segment");
         }
         self.move_start(&mut writer, offset);
         Ok(self.start())

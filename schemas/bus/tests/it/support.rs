@@ -94,6 +94,11 @@ impl Kafka {
         ours.broker = Some(broker(&self.brokers, ours.folder.path(), &ours.auth).await);
     }
 
+    /// Where our broker keeps its records.
+    pub fn folder(&self) -> &Path {
+        self.ours.as_ref().unwrap().folder.path()
+    }
+
     pub fn config(&self) -> Config {
         Config {
             brokers: self.brokers.clone(),

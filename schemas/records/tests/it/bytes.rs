@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use weir_records::{DecodeError, dead_letter, decode_message, judged, judged_message};
+use weir_records::{
+    DecodeError, dead_letter, decode_erasure, decode_message, judged, judged_message,
+};
 
 use crate::examples;
 
 /// The committed encodings, each with the record it holds.
-fn encodings() -> [(&'static str, Vec<u8>); 6] {
+fn encodings() -> [(&'static str, Vec<u8>); 8] {
     [
         ("message", examples::message().encode()),
         ("message_bare", examples::bare().encode()),
@@ -15,6 +17,8 @@ fn encodings() -> [(&'static str, Vec<u8>); 6] {
         ("judged_bare", examples::judged_bare().encode()),
         ("dead_letter", examples::dead_letter().encode()),
         ("resolution", examples::resolution().encode()),
+        ("erasure", examples::erasure().encode()),
+        ("erasure_message", examples::erasure_of_message().encode()),
     ]
 }
 
@@ -45,6 +49,10 @@ fn the_first_version_is_still_read() {
     );
     assert!(dead_letter(&committed("dead_letter")).unwrap() == examples::dead_letter());
     assert!(dead_letter(&committed("resolution")).unwrap() == examples::resolution());
+    assert!(decode_erasure(&committed("erasure")).unwrap() == examples::erasure());
+    assert!(
+        decode_erasure(&committed("erasure_message")).unwrap() == examples::erasure_of_message()
+    );
 }
 
 #[test]
@@ -78,6 +86,7 @@ fn fields_of_later_versions_are_ignored() {
     assert!(
         dead_letter(&with(examples::dead_letter().encode())).unwrap() == examples::dead_letter()
     );
+    assert!(decode_erasure(&with(examples::erasure().encode())).unwrap() == examples::erasure());
 
     // Inside the message and the verdict too: parts that come again are merged.
     let inside = |field: u8| [vec![field << 3 | 2, later.len() as u8], later.clone()].concat();
@@ -180,6 +189,24 @@ fn a_missing_field_is_named() {
             .resolution
             .is_none(),
         "a note is one by this field alone"
+    );
+
+    let erasure = examples::erasure().encode();
+    for (number, name) in [
+        (2, "tenant"),
+        (3, "sender"),
+        (5, "up_to"),
+        (6, "requested_at"),
+        (7, "by"),
+    ] {
+        let error = decode_erasure(&without(&erasure, number)).unwrap_err();
+        assert_eq!(error, DecodeError::Missing(name));
+    }
+    // A sender and an id: nobody knows which of them was meant.
+    let both = [erasure, vec![4 << 3 | 2, 1, b'm']].concat();
+    assert_eq!(
+        decode_erasure(&both).unwrap_err(),
+        DecodeError::Unknown("sender")
     );
 }
 

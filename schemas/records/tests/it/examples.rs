@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use weir_records::{
-    Action, Attribute, DeadLetter, Judged, Message, Reason, Resolution, Scores, Sentiment,
-    Settlement, Source, Span, Verdict,
+    Action, Attribute, DeadLetter, Erasure, Judged, Message, Reason, Resolution, Scores, Sentiment,
+    Settlement, Source, Span, Target, Verdict,
 };
 
 pub fn time(text: &str) -> Timestamp {
@@ -115,5 +115,22 @@ pub fn resolution() -> DeadLetter {
             settled_at: time("2026-11-23T10:00:00.000001Z"),
         }),
         ..dead_letter()
+    }
+}
+
+pub fn erasure() -> Erasure {
+    Erasure {
+        tenant: "acme".to_owned(),
+        target: Target::Sender("Zoë".to_owned()),
+        up_to: time("2026-11-23T08:00:00.000001Z"),
+        requested_at: time("2026-11-23T08:00:00.25Z"),
+        by: "admin".to_owned(),
+    }
+}
+
+pub fn erasure_of_message() -> Erasure {
+    Erasure {
+        target: Target::Message("m-1".to_owned()),
+        ..erasure()
     }
 }

@@ -7,7 +7,8 @@ use proptest::option;
 use proptest::prelude::*;
 use weir_records::{
     Action, Attribute, DeadLetter, Judged, Message, Reason, Resolution, Scores, Sentiment,
-    Settlement, Source, Span, Verdict, dead_letter, decode_message, judged, judged_message,
+    Settlement, Source, Span, Verdict, dead_letter, decode_erasure, decode_message, judged,
+    judged_message,
 };
 
 /// Any time that the wire holds, at microseconds; 1970-01-01 only as a producer's.
@@ -107,6 +108,7 @@ fn read_all(bytes: &[u8]) {
     let _ = judged(bytes);
     let _ = judged_message(bytes);
     let _ = dead_letter(bytes);
+    let _ = decode_erasure(bytes);
 }
 
 proptest! {

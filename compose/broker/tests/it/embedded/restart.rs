@@ -154,6 +154,48 @@ fn a_flipped_byte_is_an_error_and_not_a_wrong_record() {
 }
 
 #[test]
+fn deleted_records_leave_nothing_on_disk_and_the_log_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::on(folder.path(), |_| {});
+    let topic = server.topic("cut", 1, &[]);
+    let producer = server.producer(&[]);
+    let holds = |words: &[u8]| {
+        let logs = fs::read_dir(folder.path().join("topics").join(&topic).join("0")).unwrap();
+        logs.map(|entry| fs::read(entry.unwrap().path()).unwrap())
+            .any(|bytes| bytes.windows(words.len()).any(|part| part == words))
+    };
+    let delete = |server: &Server, offset| {
+        let mut before = TopicPartitionList::new();
+        before
+            .add_partition_offset(&topic, 0, Offset::Offset(offset))
+            .unwrap();
+        let deleting = server.admin();
+        let deleting = deleting.delete_records(&before, &crate::server::options());
+        server.runtime.block_on(deleting).unwrap();
+    };
+    for _ in 0..3 {
+        server.send(&producer, &topic, 0, b"secret words");
+    }
+    server.send(&producer, &topic, 0, b"plain words");
+    assert!(holds(b"secret words"));
+    // A record that is kept keeps its file, until it is deleted as well.
+    delete(&server, 3);
+    assert_eq!(server.payloads(&topic, 0, 1), [b"plain words"]);
+    server.send(&producer, &topic, 0, b"later words");
+    delete(&server, 4);
+    assert!(!holds(b"secret words") && !holds(b"plain words") && holds(b"later words"));
+    delete(&server, 5);
+    assert!(!holds(b"later words"));
+
+    drop(producer);
+    server.stop();
+    let server = Server::on(folder.path(), |_| {});
+    assert_eq!(server.watermarks(&topic, 0), (5, 5));
+    server.send(&server.producer(&[]), &topic, 0, b"last words");
+    assert_eq!(server.payloads(&topic, 0, 1), [b"last words"]);
+}
+
+#[test]
 fn deleted_topics_leave_nothing_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::on(folder.path(), |_| {});

@@ -1,0 +1,65 @@
+//! Follows `weir.erasures`: what is erased is neither kept here nor answered from here.
+//!
+//! What was there at the start is read before anything else is, so that no message is
+//! shown that had to be forgotten before.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
+use weir_bus::{Record, Start, Tail};
+use weir_records::{Erasure, topic};
+
+use crate::Error;
+use crate::ingest::Inner;
+
+/// The erasures that there are, and where their topic goes on.
+pub(crate) async fn read(
+    bus: &weir_bus::Config,
+) -> Result<(Vec<Erasure>, BTreeMap<i32, i64>), Error> {
+    let mut erasures = Vec::new();
+    let mut next = BTreeMap::new();
+    for partition in weir_bus::watermarks(bus, topic::ERASURES)
+        .await?
+        .into_keys()
+    {
+        let mut take = |record: Record| erasures.extend(decode(&record));
+        let end = weir_bus::read_back(bus, topic::ERASURES, partition, 0, &mut take).await?;
+        next.insert(partition, end);
+    }
+    Ok((erasures, next))
+}
+
+/// Starts the reader of those that come; it ends with `stop`.
+pub(crate) fn follow(
+    inner: Arc<Inner>,
+    bus: weir_bus::Config,
+    from: BTreeMap<i32, i64>,
+    registry: &Registry,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let tail = Tail {
+        config: bus,
+        name: "ingest.erasures",
+        topic: topic::ERASURES,
+        start: Start::Offsets(from),
+    };
+    tail.spawn(registry, stop, move |records: Vec<Record>| {
+        let erasures: Vec<Erasure> = records.iter().filter_map(decode).collect();
+        inner.verdicts.erase(&erasures);
+        for erasure in &erasures {
+            inner.recent.erase(erasure);
+        }
+    })?;
+    Ok(())
+}
+
+fn decode(record: &Record) -> Option<Erasure> {
+    weir_records::decode_erasure(&record.payload)
+        .inspect_err(|error| {
+            let offset = record.offset;
+            tracing::error!(offset, code = error.code(), "an erasure can't be read");
+        })
+        .ok()
+}

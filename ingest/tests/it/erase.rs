@@ -1,0 +1,102 @@
+//! An erased message is answered neither from memory nor from what is read again.
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use jiff::Timestamp;
+use serde_json::json;
+use weir_bus::Outgoing;
+use weir_records::{Erasure, Target, topic};
+
+use crate::support::{Weir, ask, eventually};
+
+async fn erase(weir: &Weir, tenant: &str, target: Target) {
+    let erasure = Erasure {
+        tenant: tenant.to_owned(),
+        target,
+        up_to: Timestamp::now(),
+        requested_at: Timestamp::now(),
+        by: "test".to_owned(),
+    };
+    let record = Outgoing {
+        topic: topic::ERASURES,
+        partition: Some(0),
+        key: Vec::new(),
+        payload: erasure.encode(),
+    };
+    let answers = weir.producer.send(vec![record]).unwrap().await;
+    assert!(answers[0].is_ok());
+}
+
+async fn status(router: &Router, key: &str, id: &str) -> StatusCode {
+    let request = Request::builder()
+        .uri(format!("/v1/messages/{id}"))
+        .header(header::AUTHORIZATION, format!("Bearer {key}"))
+        .body(Body::empty())
+        .unwrap();
+    ask(router, request).await.status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_message_is_not_found_judged_or_pending_here_or_after_a_restart() {
+    let weir = Weir::start().await;
+    let (key, other) = (weir.full_key("acme").await, weir.full_key("other").await);
+    let message = |id: &str, sender: &str| json!({"channel": "c", "text": "hello", "id": id, "sender": sender});
+    for (id, sender) in [
+        ("ann-judged", "ann"),
+        ("ann-pending", "ann"),
+        ("bob-judged", "bob"),
+        ("bob-pending", "bob"),
+    ] {
+        weir.send(&key, message(id, sender)).await;
+        weir.send(&other, message(id, sender)).await;
+    }
+    for id in ["ann-judged", "bob-judged"] {
+        for tenant in ["acme", "other"] {
+            let (source, message) = weir.accepted_as(tenant, id).await;
+            weir.judge(source, message).await;
+        }
+    }
+    for key in [&key, &other] {
+        for id in ["ann-judged", "bob-judged"] {
+            let path = format!("/v1/messages/{id}?wait=30");
+            assert_eq!(weir.get(&path, key).await.json["status"], "judged");
+        }
+    }
+    assert_eq!(weir.metric("weir_recent_verdicts"), 4.0);
+
+    erase(&weir, "acme", Target::Sender("ann".to_owned())).await;
+    erase(&weir, "acme", Target::Message("bob-pending".to_owned())).await;
+    let gone = ["ann-judged", "ann-pending", "bob-pending"];
+    for id in gone {
+        eventually("it is forgotten", || async {
+            status(&weir.router, &key, id).await == StatusCode::NOT_FOUND
+        })
+        .await;
+    }
+    assert_eq!(weir.metric("weir_recent_verdicts"), 3.0, "not only hidden");
+    assert_eq!(weir.metric("weir_recent_ids"), 5.0);
+    // What waited to be judged is judged all the same; that is no way back.
+    let (source, message) = weir.accepted_as("acme", "ann-pending").await;
+    weir.judge(source, message).await;
+    let (again, ingest) = weir.another().await;
+    ingest.caught_up().await;
+    for router in [&weir.router, &again] {
+        for id in gone {
+            let found = status(router, &key, id).await;
+            assert_eq!(found, StatusCode::NOT_FOUND, "{id}");
+        }
+        assert_eq!(status(router, &key, "bob-judged").await, StatusCode::OK);
+        for id in ["ann-judged", "ann-pending", "bob-pending"] {
+            assert_eq!(status(router, &other, id).await, StatusCode::OK, "{id}");
+        }
+    }
+
+    // The sender may go on, and is answered.
+    let later = json!({"channel": "c", "text": "hello", "id": "ann-later", "sender": "ann"});
+    weir.send(&key, later).await;
+    assert_eq!(
+        status(&weir.router, &key, "ann-later").await,
+        StatusCode::OK
+    );
+}
