@@ -97,7 +97,7 @@ impl Backends {
             bus,
             accounts,
             history,
-            lake: config.lake_or(&config.data.join("lake")),
+            lake: config.lake.clone(),
             secrets: config.data.join("secrets"),
             embedded: None,
             broker: None,
@@ -150,7 +150,7 @@ async fn start_broker(config: &Config, data: &DataDir, registry: &Registry) -> R
 /// Makes what is missing of the topics.
 pub(crate) async fn make_topics(config: &Config, bus: &weir_bus::Config) -> Result<()> {
     let retention = Duration::from_secs(u64::from(config.bus.retention_hours) * 3600);
-    weir_bus::create_topics(bus, retention)
+    weir_bus::create_topics(bus, retention, config.longest_text())
         .await
         .context("the topics can't be made")
 }

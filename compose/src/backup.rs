@@ -234,7 +234,7 @@ impl Copier<'_> {
         data::private_folder(to)?;
         for name in names(from)? {
             let source = from.join(&name);
-            if source.is_file() && name != "lock" {
+            if source.is_file() {
                 self.file(&source, &to.join(&name))?;
             }
         }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::roles::Role;
-use crate::{admin, backup, broker, check, config, lone, migrate, replay, score, sql, up};
+use crate::{admin, backup, broker, check, config, erase, lone, migrate, replay, score, sql, up};
 
 /// Weir judges chat messages: an HTTP door, a log that loses nothing, a model that
 /// scores toxicity and sentiment, history, and SQL over all of it.
@@ -57,6 +57,8 @@ enum Command {
     /// Look at, replay or discard what a running Weir could not process
     #[command(subcommand)]
     Dead(admin::Dead),
+    /// Erase what a sender said, or a message, from everything that Weir keeps
+    Erase(erase::Command),
     /// Tell whether a running Weir is well, and where its doors are
     Check(check::Check),
     /// Copy a running Weir's data folder
@@ -84,6 +86,7 @@ impl Weir {
             Command::User(command) => command.run(),
             Command::Key(command) => command.run(),
             Command::Dead(command) => command.run(),
+            Command::Erase(command) => command.run(),
             Command::Check(check) => check.run(),
             Command::Backup(backup) => backup.run(),
             Command::Restore(restore) => restore.run(),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -14,6 +15,8 @@ use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use weir_sinks::lake;
+use weir_store::Retention;
 
 /// Where the settings come from.
 #[derive(Debug, Clone, Args)]
@@ -47,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) cql: weir_store::cql::Config,
     /// Settings whose value is read from a file: `cql.password`, `bus.properties.NAME`.
     pub(crate) secrets: BTreeMap<String, PathBuf>,
+    /// How long texts and verdicts are kept, in the log, the history and the lake.
+    pub(crate) retention: Retention,
     pub(crate) model: Model,
     pub(crate) ingest: weir_ingest::Config,
     pub(crate) auth: weir_auth::Config,
@@ -76,7 +81,7 @@ pub(crate) struct Bus {
     pub(crate) partitions: i32,
     /// Copies of each, on Apache Kafka.
     pub(crate) replication: i32,
-    /// How long the embedded broker keeps records, in hours.
+    /// How long the log keeps records, in hours; less where `retention` is shorter.
     pub(crate) retention_hours: u32,
     /// Messages that may wait for the broker; more are refused with 503.
     pub(crate) queue_messages: usize,
@@ -125,6 +130,7 @@ impl Default for Config {
             bus: Bus::default(),
             cql: weir_store::cql::Config::default(),
             secrets: BTreeMap::new(),
+            retention: Retention::default(),
             model: Model::default(),
             ingest: weir_ingest::Config::default(),
             auth: weir_auth::Config::default(),
@@ -202,6 +208,7 @@ impl Source {
             .map_err(|error| anyhow::anyhow!("{error}"))
             .context("a setting is wrong")?;
         config.read_secrets()?;
+        config.cql.retention = config.retention.clone();
         config.check()?;
         Ok(config)
     }
@@ -240,6 +247,7 @@ impl Config {
                 bail!("the setting `{name}` is {value}; it must be at least 1");
             }
         }
+        self.retention.check()?;
         if self.store == Store::Scylla {
             self.cql.check()?;
         }
@@ -280,6 +288,35 @@ impl Config {
         } else {
             self.lake.clone()
         }
+    }
+
+    /// The retention, as the lake takes it.
+    pub(crate) fn lake_retention(&self) -> lake::Retention {
+        let days = |(text_days, verdict_days)| lake::Days {
+            text_days,
+            verdict_days,
+        };
+        let tenants = self.retention.tenants.keys();
+        lake::Retention {
+            default: days((self.retention.text_days, self.retention.verdict_days)),
+            tenants: tenants
+                .map(|tenant| (tenant.clone(), days(self.retention.of(tenant))))
+                .collect(),
+        }
+    }
+
+    /// How long the log may keep any text: the shortest time of any tenant, because all
+    /// tenants share its topics. `None`: for as long as it likes.
+    pub(crate) fn longest_text(&self) -> Option<Duration> {
+        let all = (self.retention.text_days, self.retention.verdict_days);
+        let tenants = self.retention.tenants.keys();
+        tenants
+            .map(|tenant| self.retention.of(tenant))
+            .chain([all])
+            .flat_map(|(text, verdict)| [text, verdict])
+            .filter(|days| *days > 0)
+            .min()
+            .map(|days| Duration::from_hours(24 * u64::from(days)))
     }
 
     pub(crate) fn bus(&self, brokers: String, security: weir_bus::Security) -> weir_bus::Config {

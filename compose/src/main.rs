@@ -13,6 +13,7 @@ mod cli;
 mod client;
 mod config;
 mod data;
+mod erase;
 mod first_run;
 mod logs;
 mod lone;
@@ -28,6 +29,7 @@ mod signals;
 mod sql;
 mod text_input;
 mod up;
+mod upkeep;
 
 use std::process::ExitCode;
 

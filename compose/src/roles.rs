@@ -20,11 +20,12 @@ use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use weir_auth::Auth;
-use weir_bus::{Producer, Worker};
+use weir_bus::{Erased, Producer, Worker};
 use weir_processors::Judge;
 use weir_records::topic;
 use weir_store::History;
 
+use crate::admin::{self, erase::Erasing};
 use crate::config::Config;
 use crate::serve::Readiness;
 
@@ -66,6 +67,7 @@ pub(crate) struct Parts {
     pub(crate) history: Arc<dyn History>,
     /// For the roles that have callers.
     pub(crate) auth: Option<Auth>,
+    /// Folder or URL; empty where a lone role needs none.
     pub(crate) lake: String,
     pub(crate) registry: Registry,
 }
@@ -121,13 +123,17 @@ pub(crate) async fn sink(parts: &Parts, stop: &CancellationToken) -> Result<Runn
             url: parts.lake.clone(),
             every: Duration::from_millis(parts.config.sink.lake_every_ms),
             rows: parts.config.sink.lake_rows,
+            keep: parts.config.lake_retention(),
             ..weir_sinks::lake::Config::default()
         },
         &parts.registry,
     )
     .await
     .context("the lake can't be opened")?;
-    let history = weir_sinks::history(Arc::clone(&parts.history), &parts.registry)?;
+    lake.eraser()
+        .follow(&parts.bus, &parts.registry, stop.clone())?;
+    let mut history = weir_sinks::history(Arc::clone(&parts.history), &parts.registry)?;
+    history.follow(&parts.bus, &parts.registry, stop.clone())?;
     let worker = |group| Worker {
         config: parts.bus.clone(),
         group,
@@ -147,11 +153,18 @@ pub(crate) async fn sink(parts: &Parts, stop: &CancellationToken) -> Result<Runn
 }
 
 pub(crate) fn process(parts: &Parts, judge: Judge, stop: &CancellationToken) -> Result<Running> {
+    let erased = Erased::follow(
+        "process.erasures",
+        &parts.bus,
+        &parts.registry,
+        stop.clone(),
+    )?;
     let stage = weir_processors::stage(
         judge.clone(),
         parts.producer.clone(),
         Arc::clone(&parts.history),
         parts.bus.clone(),
+        erased,
         &parts.registry,
     )?;
     let worker = Worker {
@@ -190,11 +203,20 @@ pub(crate) async fn ingest(parts: &Parts, stop: &CancellationToken) -> Result<Ru
     .await
     .context("ingest can't start")?;
     let auth = parts.auth()?;
+    let erasing = Erasing {
+        auth: auth.clone(),
+        ingest: ingest.clone(),
+        bus: parts.bus.clone(),
+        producer: parts.producer.clone(),
+        history: Arc::clone(&parts.history),
+        lake: Some(parts.lake.clone()).filter(|lake| !lake.is_empty()),
+    };
     Ok(Running {
         routers: vec![
             weir_ingest::router(ingest, auth.clone()),
             weir_auth::door::router(auth.clone()),
-            crate::admin::router(auth),
+            admin::router(auth),
+            admin::erase::router(erasing),
         ],
         workers: Vec::new(),
     })

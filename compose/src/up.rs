@@ -19,7 +19,7 @@ use crate::config::{self, Config};
 use crate::data::{DataDir, STORE_COPY};
 use crate::roles::Role;
 use crate::run::{self, Limits, Stages, Started};
-use crate::{admin, check, first_run, logs, memory, runtime, serve, signals};
+use crate::{admin, check, first_run, logs, memory, runtime, serve, signals, upkeep};
 
 /// `weir up`
 #[derive(Debug, Args)]
@@ -67,6 +67,7 @@ async fn up(config: Config, roles: &[Role]) -> Result<()> {
     };
     let stages = Stages::new(&stop);
     let limits = Limits::of(&config);
+    let retention = config.retention.clone();
     let work = async {
         let started = start(config, roles, judge, &backends, &registry, &stages);
         let Some((auth, mut started)) = until(&stop, started).await? else {
@@ -75,6 +76,8 @@ async fn up(config: Config, roles: &[Role]) -> Result<()> {
         if let Some(store) = &backends.embedded {
             let copy = data.path(STORE_COPY);
             started.offer(admin::backup::router(auth.clone(), store.clone(), copy));
+            let stop = stages.door().clone();
+            tokio::spawn(upkeep::expire(store.clone(), retention, stop));
         }
         let first = first_run::administrator(&auth, &data, &base).await?;
         welcome(&base, first.as_deref())?;

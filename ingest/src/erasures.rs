@@ -14,23 +14,6 @@ use weir_records::{Erasure, topic};
 use crate::Error;
 use crate::ingest::Inner;
 
-/// The erasures that there are, and where their topic goes on.
-pub(crate) async fn read(
-    bus: &weir_bus::Config,
-) -> Result<(Vec<Erasure>, BTreeMap<i32, i64>), Error> {
-    let mut erasures = Vec::new();
-    let mut next = BTreeMap::new();
-    for partition in weir_bus::watermarks(bus, topic::ERASURES)
-        .await?
-        .into_keys()
-    {
-        let mut take = |record: Record| erasures.extend(decode(&record));
-        let end = weir_bus::read_back(bus, topic::ERASURES, partition, 0, &mut take).await?;
-        next.insert(partition, end);
-    }
-    Ok((erasures, next))
-}
-
 /// Starts the reader of those that come; it ends with `stop`.
 pub(crate) fn follow(
     inner: Arc<Inner>,
@@ -46,20 +29,11 @@ pub(crate) fn follow(
         start: Start::Offsets(from),
     };
     tail.spawn(registry, stop, move |records: Vec<Record>| {
-        let erasures: Vec<Erasure> = records.iter().filter_map(decode).collect();
+        let erasures: Vec<Erasure> = records.iter().filter_map(weir_bus::erasure).collect();
         inner.verdicts.erase(&erasures);
         for erasure in &erasures {
             inner.recent.erase(erasure);
         }
     })?;
     Ok(())
-}
-
-fn decode(record: &Record) -> Option<Erasure> {
-    weir_records::decode_erasure(&record.payload)
-        .inspect_err(|error| {
-            let offset = record.offset;
-            tracing::error!(offset, code = error.code(), "an erasure can't be read");
-        })
-        .ok()
 }

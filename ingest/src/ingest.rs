@@ -59,7 +59,7 @@ impl Ingest {
         config.check()?;
         let metrics = Metrics::register(registry)?;
         let recent = Recent::new(config.recent_ids, metrics.recent_ids.clone());
-        let (erasures, next) = erasures::read(bus).await?;
+        let (erasures, next) = weir_bus::erasures(bus).await?;
         // Half of what is remembered: the other half is for what comes.
         let clock = Clock::default();
         let erased = erasures.iter().cloned().collect();
@@ -92,6 +92,12 @@ impl Ingest {
     /// Waits until the verdicts are known that there were at the start.
     pub async fn caught_up(&self) {
         self.tail.caught_up().await;
+    }
+
+    /// The time that messages are received at: now, or the latest that was given out.
+    #[must_use]
+    pub fn now(&self) -> jiff::Timestamp {
+        self.inner.clock.now()
     }
 
     pub(crate) fn inner(&self) -> &Inner {

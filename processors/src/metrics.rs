@@ -70,6 +70,7 @@ pub(crate) struct Records {
     actions: IntCounterVec,
     pub(crate) duplicates: IntCounter,
     pub(crate) replays: IntCounter,
+    pub(crate) erased: IntCounter,
     pub(crate) verdict_seconds: Histogram,
 }
 
@@ -87,6 +88,10 @@ impl Records {
             "weir_replays_skipped_total",
             "Records read again after a restart or a failure whose verdict is out already.",
         )?;
+        let erased = IntCounter::new(
+            "weir_process_erased_total",
+            "Messages that got no verdict because they were erased before.",
+        )?;
         let verdict_seconds = Histogram::with_opts(
             HistogramOpts::new(
                 "weir_accept_to_judged_seconds",
@@ -99,11 +104,13 @@ impl Records {
         registry.register(Box::new(actions.clone()))?;
         registry.register(Box::new(duplicates.clone()))?;
         registry.register(Box::new(replays.clone()))?;
+        registry.register(Box::new(erased.clone()))?;
         registry.register(Box::new(verdict_seconds.clone()))?;
         Ok(Self {
             actions,
             duplicates,
             replays,
+            erased,
             verdict_seconds,
         })
     }

@@ -11,11 +11,10 @@ use async_trait::async_trait;
 use futures::future::{BoxFuture, FutureExt as _, join_all};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
-use weir_bus::{BoxError, Dead, Outcome, Record, Stage};
-use weir_records::Judged;
-use weir_store::{Error, History};
+use weir_bus::{BoxError, Dead, Erased, Outcome, Record, Stage};
+use weir_records::{Judged, Target};
+use weir_store::{Erase, Error, History};
 
-use crate::erasures::Filter;
 use crate::metrics::HistoryMetrics;
 
 /// The reason of a dead letter that the store will never take.
@@ -24,7 +23,7 @@ pub const REFUSED: &str = "refused_by_store";
 /// The stage of group `weir.history`.
 pub struct Writer {
     store: Arc<dyn History>,
-    erasures: Option<Filter>,
+    erasures: Erased,
     metrics: HistoryMetrics,
 }
 
@@ -43,7 +42,7 @@ impl Writer {
     pub fn new(store: Arc<dyn History>, registry: &Registry) -> Result<Self, prometheus::Error> {
         Ok(Self {
             store,
-            erasures: None,
+            erasures: Erased::default(),
             metrics: HistoryMetrics::new(registry)?,
         })
     }
@@ -51,7 +50,8 @@ impl Writer {
     /// Has the stage follow `weir.erasures` from its beginning, until `stop`. It then writes
     /// no erased row, and none at all before it has read what was there at the start.
     ///
-    /// What was written before an erasure is for [`History`] itself to erase.
+    /// Whoever asks for an erasure erases in the history as well; the stage does it once
+    /// more for what it was writing at that moment.
     ///
     /// # Errors
     /// A setting of the bus is refused, or there is no thread to be had.
@@ -61,8 +61,7 @@ impl Writer {
         registry: &Registry,
         stop: CancellationToken,
     ) -> Result<(), weir_bus::Error> {
-        let filter = Filter::follow("history.erasures", bus, registry, stop)?;
-        self.erasures = Some(filter);
+        self.erasures = Erased::follow("history.erasures", bus, registry, stop)?;
         Ok(())
     }
 
@@ -99,6 +98,24 @@ impl Writer {
         .boxed()
     }
 
+    /// Goes through the erasures that have come: a row may have been on its way into the
+    /// store when it was erased there, and before this stage knew.
+    async fn erase(&self) -> Result<(), Error> {
+        while let Some(erasure) = self.erasures.next() {
+            let what = match erasure.target {
+                Target::Message(id) => Erase::Message(id),
+                Target::Sender(name) => Erase::Sender {
+                    name,
+                    up_to: erasure.up_to,
+                },
+            };
+            let erased = self.store.erase(&erasure.tenant, &what).await?;
+            self.metrics.erased.inc_by(erased.messages);
+            self.erasures.done();
+        }
+        Ok(())
+    }
+
     fn dead(&self, record: &Record, reason: &'static str) -> Dead {
         self.metrics.dead.with_label_values(&[reason]).inc();
         dead(record, reason)
@@ -112,9 +129,10 @@ impl Stage for Writer {
     }
 
     async fn handle(&mut self, records: &[Record]) -> Result<Outcome, BoxError> {
-        if self.erasures.as_ref().is_some_and(|all| !all.is_ready()) {
+        if !self.erasures.is_ready() {
             return Err("the erasures are not read yet".into());
         }
+        self.erase().await?;
         let mut groups: BTreeMap<i32, Rows> = BTreeMap::new();
         let mut given_up = Vec::new();
         let (mut repeated, mut erased) = (0, 0);
@@ -122,14 +140,7 @@ impl Stage for Writer {
         for (index, record) in records.iter().enumerate() {
             done.insert(record.partition, record.offset + 1);
             match weir_records::judged(&record.payload) {
-                Ok(row)
-                    if self
-                        .erasures
-                        .as_ref()
-                        .is_some_and(|all| all.covers(&row.message)) =>
-                {
-                    erased += 1;
-                }
+                Ok(row) if self.erasures.covers(&row.message) => erased += 1,
                 Ok(row) => {
                     let group = groups.entry(row.source.partition).or_default();
                     // A processor that went down may have published its last verdicts twice.
@@ -176,6 +187,11 @@ impl Stage for Writer {
                 .map(|(index, reason)| self.dead(&records[index], reason))
                 .collect(),
         })
+    }
+
+    async fn tick(&mut self) -> Result<Outcome, BoxError> {
+        self.erase().await?;
+        Ok(Outcome::default())
     }
 }
 

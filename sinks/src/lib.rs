@@ -16,7 +16,6 @@
 //! Neither stage knows offsets' storage, retries or dead letters: [`weir_bus::Worker`]
 //! owns them. The sinks and the SQL role share nothing but the table format.
 
-mod erasures;
 pub mod history;
 pub mod lake;
 mod metrics;

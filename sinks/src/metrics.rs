@@ -28,7 +28,7 @@ impl HistoryMetrics {
             erased: counter(
                 registry,
                 "weir_history_erased_total",
-                "Verdicts that were erased before they reached the history.",
+                "Verdicts that the stage left out, or took out again, because they were erased.",
             )?,
             dead: counters(
                 registry,

@@ -94,7 +94,7 @@ async fn verdicts_are_seen_once_through_restarts_and_flushes() {
         partitions: PARTITIONS,
         ..weir_bus::Config::default()
     };
-    weir_bus::create_topics(&bus, Duration::from_secs(3600))
+    weir_bus::create_topics(&bus, Duration::from_secs(3600), None)
         .await
         .unwrap();
     let producer = Producer::new(&bus, &Registry::new()).unwrap();

@@ -1,9 +1,9 @@
 //! `weir user` and `weir key`.
 
-use std::io::{BufRead as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -189,7 +189,28 @@ fn call(
     client::block_on(work(&client)).map(|()| ExitCode::SUCCESS)
 }
 
-pub(super) async fn ask(
+/// Asks, unless it was said before.
+pub(crate) fn agree(yes: bool, what: &str) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        bail!("nothing was done: nobody is there to ask; --yes does it");
+    }
+    let mut out = std::io::stdout();
+    write!(out, "{what}? [y/N] ")?;
+    out.flush()?;
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer)?;
+    ensure!(
+        matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"),
+        "nothing was done"
+    );
+    Ok(())
+}
+
+pub(crate) async fn ask(
     client: &Client,
     method: Method,
     path: &str,

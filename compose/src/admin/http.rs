@@ -271,7 +271,7 @@ fn only(caller: &Caller) -> Option<&str> {
     (caller.tenant != OPERATORS).then_some(caller.tenant.as_str())
 }
 
-fn managed_tenant(caller: &Caller, wanted: Option<String>) -> Result<String, Problem> {
+pub(super) fn managed_tenant(caller: &Caller, wanted: Option<String>) -> Result<String, Problem> {
     caller.require(Scope::Admin)?;
     let tenant = wanted.unwrap_or_else(|| caller.tenant.clone());
     if only(caller).is_some_and(|own| own != tenant) {

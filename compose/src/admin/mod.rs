@@ -4,8 +4,9 @@
 pub(crate) mod backup;
 mod commands;
 mod dead;
+pub(crate) mod erase;
 mod http;
 
-pub(crate) use commands::{Key, User};
+pub(crate) use commands::{Key, User, agree, ask};
 pub(crate) use dead::Dead;
 pub(crate) use http::router;

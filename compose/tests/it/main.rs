@@ -6,6 +6,7 @@
 mod backup;
 mod dead;
 mod doors;
+mod erase;
 mod killed;
 mod logs;
 mod path;

@@ -120,7 +120,7 @@ impl Weir {
             delivery_timeout: setup.delivery_timeout,
             ..weir_bus::Config::default()
         };
-        weir_bus::create_topics(&bus, Duration::from_secs(86_400))
+        weir_bus::create_topics(&bus, Duration::from_secs(86_400), None)
             .await
             .unwrap();
         let store = Store::open(&folder.path().join("store")).unwrap();

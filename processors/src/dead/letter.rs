@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use weir_bus::Record;
 use weir_records::{
-    DeadLetter, DecodeError, Judged, Message, Resolution, Settlement, Source, topic,
+    DeadLetter, DecodeError, Erasures, Judged, Message, Resolution, Settlement, Source, topic,
 };
 
 /// The stage and the reason of what lies in `weir.dead` and is no letter.
@@ -150,9 +150,11 @@ impl Inside {
     }
 
     /// Whether an administrator who is confined to `tenant` may know of it. What can't
-    /// be read is nobody's but the operators'.
-    pub(super) fn belongs(&self, tenant: Option<&str>) -> bool {
-        tenant.is_none_or(|tenant| self.message().is_some_and(|m| m.tenant == tenant))
+    /// be read is nobody's but the operators', and what is erased is nobody's.
+    pub(super) fn is_shown(&self, tenant: Option<&str>, erased: &Erasures) -> bool {
+        let message = self.message();
+        tenant.is_none_or(|tenant| message.is_some_and(|m| m.tenant == tenant))
+            && !message.is_some_and(|m| erased.cover(m))
     }
 }
 

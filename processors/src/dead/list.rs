@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use weir_bus::Record;
-use weir_records::{DeadLetter, Resolution};
+use weir_records::{DeadLetter, Erasures, Resolution};
 
 use super::letter::{Entry, Id, Identity, Inside, State, read};
 
@@ -127,6 +127,8 @@ pub(super) struct Page {
 /// A pass; takes the records of each partition in their order.
 pub(super) struct Pass {
     request: Request,
+    /// Whose letters are not shown.
+    erased: Erasures,
     window: usize,
     held: BTreeMap<Cursor, Row>,
     places: HashMap<Identity, Cursor>,
@@ -137,13 +139,17 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    pub(super) fn new(request: Request) -> Self {
-        Self::with_window(request, WINDOW)
+    pub(super) fn new(request: Request, erased: Erasures) -> Self {
+        Self {
+            erased,
+            ..Self::with_window(request, WINDOW)
+        }
     }
 
     fn with_window(request: Request, window: usize) -> Self {
         Self {
             request,
+            erased: Erasures::default(),
             window,
             held: BTreeMap::new(),
             places: HashMap::new(),
@@ -198,7 +204,7 @@ impl Pass {
         let named = |wanted: &Option<String>, name: fn(&weir_records::Message) -> &str| {
             wanted.is_none() || inside.message().map(name) == wanted.as_deref()
         };
-        if !inside.belongs(filter.only.as_deref())
+        if !inside.is_shown(filter.only.as_deref(), &self.erased)
             || !named(&filter.tenant, |m| &m.tenant)
             || !named(&filter.channel, |m| &m.channel)
         {

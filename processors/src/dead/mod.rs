@@ -21,6 +21,9 @@
 //! processor may know of a verdict that a dry run can't see; it then drops or gives up
 //! the message in spite of what the dry run said, and counts it.
 //!
+//! What is erased is not shown and can't be replayed; its letter stays in the topic until
+//! the topic's retention.
+//!
 //! A caller that goes away stops nothing half-way: the work goes on to its end.
 
 mod door;
@@ -34,7 +37,7 @@ use std::sync::Arc;
 use prometheus::Registry;
 use tokio::sync::{Mutex, Semaphore};
 use weir_bus::{NotDelivered, Outgoing, Producer, Refused};
-use weir_records::{Settlement, topic};
+use weir_records::{Erasures, Settlement, topic};
 use weir_store::History;
 
 use self::letter::{Entry, Id, Identity, Inside, Letter, note, read};
@@ -121,7 +124,7 @@ impl Letters {
     async fn list(&self, request: Request) -> Result<Page, Error> {
         let _room = self.inner.room.try_acquire().map_err(|_| Error::Busy)?;
         let bus = &self.inner.bus;
-        let mut pass = Pass::new(request);
+        let mut pass = Pass::new(request, self.erased().await?);
         for (partition, (low, high)) in weir_bus::watermarks(bus, topic::DEAD).await? {
             if low < high {
                 let sink = &mut |record| pass.take(&record);
@@ -131,6 +134,12 @@ impl Letters {
         Ok(pass.page())
     }
 
+    /// Whose letters are neither shown nor replayed.
+    async fn erased(&self) -> Result<Erasures, Error> {
+        let (erasures, _) = weir_bus::erasures(&self.inner.bus).await?;
+        Ok(erasures.into_iter().collect())
+    }
+
     /// The letter with what has become of it.
     async fn find(&self, id: Id, only: Option<&str>) -> Result<Letter, Error> {
         let _room = self.inner.room.try_acquire().map_err(|_| Error::Busy)?;
@@ -138,6 +147,7 @@ impl Letters {
     }
 
     async fn look(&self, id: Id, only: Option<&str>) -> Result<Letter, Error> {
+        let erased = self.erased().await?;
         let mut found: Option<(Identity, Letter)> = None;
         let mut at_its_place = false;
         let sink = &mut |record| {
@@ -172,7 +182,7 @@ impl Letters {
         }
         found
             .map(|(_, letter)| letter)
-            .filter(|letter| Inside::of(&letter.letter).belongs(only))
+            .filter(|letter| Inside::of(&letter.letter).is_shown(only, &erased))
             .ok_or(Error::NotFound)
     }
 

@@ -18,6 +18,10 @@
 //! history holds the first verdict, nobody knows of both. The history still keeps
 //! one of them only, the lake both. A second gap needs the history to lag by more
 //! than [`REMEMBERED`] messages of a partition.
+//!
+//! # Erased
+//! A message that is erased gets no verdict, and whatever comes with its id later is
+//! another message.
 
 pub(crate) mod publish;
 pub(crate) mod seen;
@@ -29,11 +33,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use prometheus::Registry;
-use weir_bus::{BoxError, Dead, Outcome, Producer, Record, Stage};
+use weir_bus::{BoxError, Dead, Erased, Outcome, Producer, Record, Stage};
 use weir_records::{Message, Source, Verdict, topic};
 use weir_store::History;
 
-use self::seen::{Content, Fingerprint, Seen};
+use self::seen::{Content, Fingerprint, Judgement, Seen};
 use crate::judge::{Judge, JudgeError};
 use crate::metrics::Records;
 
@@ -55,7 +59,8 @@ const CONFLICT: &str = "id_conflict";
 /// The model fails on the text, every time.
 pub(crate) const REFUSED: &str = "model_refused";
 
-/// Makes the stage of group `weir.process`.
+/// Makes the stage of group `weir.process`. `erased`: whose messages get no verdict; the
+/// stage takes no partition before it is ready.
 ///
 /// # Errors
 /// When a metric of this name is registered already.
@@ -64,6 +69,7 @@ pub fn stage(
     producer: Producer,
     history: Arc<dyn History>,
     bus: weir_bus::Config,
+    erased: Erased,
     registry: &Registry,
 ) -> Result<impl Stage + use<>, prometheus::Error> {
     Ok(Process {
@@ -71,6 +77,7 @@ pub fn stage(
         producer,
         history,
         bus,
+        erased,
         metrics: Records::new(registry)?,
         partitions: BTreeMap::new(),
     })
@@ -81,6 +88,7 @@ struct Process {
     producer: Producer,
     history: Arc<dyn History>,
     bus: weir_bus::Config,
+    erased: Erased,
     metrics: Records,
     partitions: BTreeMap<i32, Seen>,
 }
@@ -114,6 +122,9 @@ impl Stage for Process {
     }
 
     async fn assigned(&mut self, partition: i32) -> Result<Option<i64>, BoxError> {
+        if !self.erased.is_ready() {
+            return Err("the erasures are not read yet".into());
+        }
         // Each of these is a connection of its own.
         let (messages, verdicts, judged, stored) = tokio::try_join!(
             weir_bus::watermarks(&self.bus, topic::MESSAGES),
@@ -166,7 +177,8 @@ impl Stage for Process {
             let next = outcome.done.entry(record.partition).or_default();
             *next = (*next).max(record.offset + 1);
         }
-        let work = decode(records, &mut outcome.dead);
+        let mut work = decode(records, &mut outcome.dead);
+        self.leave_out_erased(&mut work);
         let work = self.new_ones(work, &mut outcome.dead).await?;
         let judged = self.judge(work, &mut outcome.dead).await?;
         self.publish(judged, &mut outcome.dead).await?;
@@ -211,6 +223,27 @@ impl Process {
         )
         .await?;
         Ok(())
+    }
+
+    /// Drops what is erased, and forgets earlier messages that were erased since.
+    fn leave_out_erased(&mut self, work: &mut Vec<Work<'_>>) {
+        let erased = &self.erased;
+        let before = work.len();
+        work.retain(|item| !erased.covers(&item.message));
+        self.metrics.erased.inc_by((before - work.len()) as u64);
+        for item in work.iter() {
+            let Some(seen) = self.partitions.get_mut(&item.record.partition) else {
+                continue;
+            };
+            let message = &item.message;
+            let erased = |first: Judgement| {
+                let (sender, first) = (message.sender.as_deref(), first.received_at);
+                erased.covered(&message.tenant, sender, &message.id, first)
+            };
+            if seen.judged(item.fingerprint).is_some_and(erased) {
+                seen.forget(item.fingerprint);
+            }
+        }
     }
 
     /// Sorts out what needs no verdict any more; what is left is in order.
@@ -260,8 +293,8 @@ impl Process {
         let (partition, offset) = (item.record.partition, item.record.offset);
         let seen = self.partitions.get(&partition);
         match seen.and_then(|seen| seen.judged(item.fingerprint)) {
-            Some((judged, _)) if judged == offset => return Ok(Known::Replay),
-            Some((judged, content)) if judged < offset => return Ok(repeated(item, content)),
+            Some(first) if first.offset == offset => return Ok(Known::Replay),
+            Some(first) if first.offset < offset => return Ok(repeated(item, first.content)),
             _ => {}
         }
         let behind = seen.and_then(Seen::last).is_some_and(|last| offset <= last);

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use weir_bus::{BoxError, Dead, Delivery, Outgoing, Record, Refused};
 use weir_records::{Action, Judged, Source, Verdict, topic};
 
-use super::seen::{Content, Fingerprint, Seen};
+use super::seen::{Fingerprint, Judgement, Seen};
 use super::{Fault, PAUSE, Process, REMEMBERED, TRIES, Work, give_up};
 
 /// The message and its verdict do not fit into a record.
@@ -13,9 +13,8 @@ pub(crate) const TOO_LARGE: &str = "verdict_too_large";
 /// A verdict on its way, with what is needed once it is acknowledged.
 struct Sent<'a> {
     partition: i32,
-    offset: i64,
     fingerprint: Fingerprint,
-    content: Content,
+    judgement: Judgement,
     received_at: Timestamp,
     action: Action,
     dead: &'a Record,
@@ -38,9 +37,12 @@ impl Process {
         for (item, verdict) in judged {
             sent.push(Sent {
                 partition: item.record.partition,
-                offset: item.record.offset,
                 fingerprint: item.fingerprint,
-                content: item.content,
+                judgement: Judgement {
+                    offset: item.record.offset,
+                    content: item.content,
+                    received_at: item.message.received_at.as_microsecond(),
+                },
                 received_at: item.message.received_at,
                 action: verdict.action,
                 dead: item.record,
@@ -65,7 +67,7 @@ impl Process {
                         .partitions
                         .entry(sent.partition)
                         .or_insert_with(|| Seen::new(REMEMBERED));
-                    seen.add(sent.fingerprint, sent.content, sent.offset);
+                    seen.add(sent.fingerprint, sent.judgement);
                 }
                 Err(fault) => {
                     failed += 1;

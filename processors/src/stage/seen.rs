@@ -46,13 +46,23 @@ impl Content {
     }
 }
 
+/// What is remembered of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Judgement {
+    /// The offset that it was judged at.
+    pub(super) offset: i64,
+    /// What it said.
+    pub(super) content: Content,
+    /// When it was received, in microseconds.
+    pub(super) received_at: i64,
+}
+
 /// The memory of one partition.
 #[derive(Debug)]
 pub(super) struct Seen {
     /// The last source offset that has a verdict; readers drop what is not above it.
     last: Option<i64>,
-    /// The offset that each remembered message was judged at, and what it said.
-    offsets: HashMap<Fingerprint, (i64, Content)>,
+    messages: HashMap<Fingerprint, Judgement>,
     order: VecDeque<Fingerprint>,
     room: usize,
 }
@@ -62,7 +72,7 @@ impl Seen {
     pub(super) fn new(room: usize) -> Self {
         Self {
             last: None,
-            offsets: HashMap::new(),
+            messages: HashMap::new(),
             order: VecDeque::new(),
             room,
         }
@@ -70,27 +80,38 @@ impl Seen {
 
     /// A verdict is out. An earlier offset of the same message stays: that is the one
     /// that counts.
-    pub(super) fn add(&mut self, message: Fingerprint, content: Content, offset: i64) {
-        self.reach(offset);
-        if self.offsets.contains_key(&message) {
+    pub(super) fn add(&mut self, message: Fingerprint, judgement: Judgement) {
+        self.reach(judgement.offset);
+        if self.messages.contains_key(&message) {
             return;
         }
         if self.order.len() >= self.room
             && let Some(oldest) = self.order.pop_front()
         {
-            self.offsets.remove(&oldest);
+            self.messages.remove(&oldest);
         }
-        self.offsets.insert(message, (offset, content));
+        self.messages.insert(message, judgement);
         self.order.push_back(message);
     }
 
     /// The same, from a record of `weir.verdicts`.
     pub(super) fn add_judged(&mut self, judged: &Judged) {
+        let message = &judged.message;
         self.add(
-            Fingerprint::of(&judged.message.tenant, &judged.message.id),
-            Content::of(&judged.message),
-            judged.source.offset,
+            Fingerprint::of(&message.tenant, &message.id),
+            Judgement {
+                offset: judged.source.offset,
+                content: Content::of(message),
+                received_at: message.received_at.as_microsecond(),
+            },
         );
+    }
+
+    /// The message was erased, and its id is free.
+    pub(super) fn forget(&mut self, message: Fingerprint) {
+        if self.messages.remove(&message).is_some() {
+            self.order.retain(|known| *known != message);
+        }
     }
 
     /// Verdicts up to this offset are out, whosever they are.
@@ -103,9 +124,9 @@ impl Seen {
         self.last
     }
 
-    /// At which offset the message was judged and what it said, if that is remembered.
-    pub(super) fn judged(&self, message: Fingerprint) -> Option<(i64, Content)> {
-        self.offsets.get(&message).copied()
+    /// How the message was judged, if that is remembered.
+    pub(super) fn judged(&self, message: Fingerprint) -> Option<Judgement> {
+        self.messages.get(&message).copied()
     }
 }
 
@@ -113,13 +134,21 @@ impl Seen {
 mod tests {
     use super::*;
 
+    fn at(offset: i64, content: u64) -> Judgement {
+        Judgement {
+            offset,
+            content: Content(content),
+            received_at: offset,
+        }
+    }
+
     #[test]
     fn the_first_offset_of_a_message_is_the_one_remembered() {
         let mut seen = Seen::new(10);
         let message = Fingerprint::of("t", "1");
-        seen.add(message, Content(1), 5);
-        seen.add(message, Content(2), 9);
-        assert_eq!(seen.judged(message), Some((5, Content(1))));
+        seen.add(message, at(5, 1));
+        seen.add(message, at(9, 2));
+        assert_eq!(seen.judged(message), Some(at(5, 1)));
         assert_eq!(seen.last(), Some(9));
         seen.reach(3);
         assert_eq!(seen.last(), Some(9));
@@ -129,18 +158,14 @@ mod tests {
     fn memory_is_bounded_and_the_oldest_goes() {
         let mut seen = Seen::new(3);
         for offset in 0..5 {
-            seen.add(
-                Fingerprint::of("t", &offset.to_string()),
-                Content(7),
-                offset,
-            );
+            seen.add(Fingerprint::of("t", &offset.to_string()), at(offset, 7));
         }
         assert_eq!(seen.judged(Fingerprint::of("t", "1")), None);
-        assert_eq!(
-            seen.judged(Fingerprint::of("t", "2")),
-            Some((2, Content(7)))
-        );
-        assert_eq!((seen.offsets.len(), seen.order.len()), (3, 3));
+        assert_eq!(seen.judged(Fingerprint::of("t", "2")), Some(at(2, 7)));
+        assert_eq!((seen.messages.len(), seen.order.len()), (3, 3));
+        seen.forget(Fingerprint::of("t", "3"));
+        seen.forget(Fingerprint::of("t", "3"));
+        assert_eq!((seen.messages.len(), seen.order.len()), (2, 2));
     }
 
     #[test]

@@ -12,9 +12,9 @@ use std::thread::JoinHandle;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use weir_broker::Broker;
-use weir_bus::{BoxError, Outcome, Outgoing, Producer, Record, Stage, Worker};
+use weir_bus::{BoxError, Erased, Outcome, Outgoing, Producer, Record, Stage, Worker};
 use weir_processors::Judge;
-use weir_records::{DeadLetter, Judged, Message, topic};
+use weir_records::{DeadLetter, Erasure, Judged, Message, topic};
 use weir_store::{History, embedded};
 
 /// Nothing here takes that long.
@@ -46,7 +46,7 @@ impl Bench {
             partitions: 2,
             ..weir_bus::Config::default()
         };
-        weir_bus::create_topics(&bus, Duration::from_secs(3_600))
+        weir_bus::create_topics(&bus, Duration::from_secs(3_600), None)
             .await
             .unwrap();
         Self {
@@ -72,6 +72,17 @@ impl Bench {
         self.publish(partition, payloads.collect()).await
     }
 
+    pub(crate) async fn erase(&self, erasures: &[Erasure]) {
+        let records = erasures.iter().map(|erasure| Outgoing {
+            topic: topic::ERASURES,
+            partition: None,
+            key: Vec::new(),
+            payload: erasure.clone().encode(),
+        });
+        let results = self.producer.send(records.collect()).unwrap().await;
+        assert!(results.iter().all(Result::is_ok));
+    }
+
     pub(crate) async fn publish(&self, partition: i32, records: Vec<(Vec<u8>, Vec<u8>)>) -> i64 {
         let records = records.into_iter().map(|(key, payload)| Outgoing {
             topic: topic::MESSAGES,
@@ -95,12 +106,22 @@ impl Bench {
     }
 
     pub(crate) fn stage(&self, judge: Judge, registry: &Registry) -> impl Stage + use<> {
+        self.stage_that_knows(Erased::default(), judge, registry)
+    }
+
+    pub(crate) fn stage_that_knows(
+        &self,
+        erased: Erased,
+        judge: Judge,
+        registry: &Registry,
+    ) -> impl Stage + use<> {
         let history: Arc<dyn History> = Arc::clone(&self.store) as _;
         weir_processors::stage(
             judge,
             self.producer.clone(),
             history,
             self.bus.clone(),
+            erased,
             registry,
         )
         .unwrap()

@@ -1,8 +1,10 @@
 //! One verdict for each message, whatever is read or sent again.
 
 use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
+use weir_bus::Erased;
 use weir_bus::{Outcome, Record, Stage};
-use weir_records::{Message, topic};
+use weir_records::{Erasure, Message, Target, topic};
 
 use crate::bench::{Bench, message, metric};
 use crate::judge;
@@ -173,6 +175,54 @@ async fn records_read_again_after_a_crash_are_not_judged_again() {
     bench.stop().await;
 }
 
+/// What is erased before it is judged gets no verdict, and an erased id is free again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_erased_is_not_judged_and_its_id_may_be_used_again() {
+    let bench = Bench::start().await;
+    bench.send(0, &hellos(&["a", "b"])).await;
+    let before = bench.records(topic::MESSAGES, 0).await;
+    let (registry, stop) = (Registry::new(), CancellationToken::new());
+    let erased = Erased::follow("test", &bench.bus, &registry, stop.clone()).unwrap();
+    while !erased.is_ready() {
+        tokio::task::yield_now().await;
+    }
+    let mut stage = bench.stage_that_knows(erased, judge(), &registry);
+    stage.assigned(0).await.unwrap();
+    handle(&mut stage, &before[..1]).await;
+
+    let up_to = jiff::Timestamp::now();
+    let erasure = |id: &str| Erasure {
+        tenant: "acme".to_owned(),
+        target: Target::Message(id.to_owned()),
+        up_to,
+        requested_at: up_to,
+        by: "admin".to_owned(),
+    };
+    bench.erase(&["a", "b"].map(erasure)).await;
+    let outcome = loop {
+        // Until the stage has heard of it, it would judge: "b" comes alone, and again.
+        let outcome = handle(&mut stage, &before[1..]).await;
+        if metric(&registry, "weir_process_erased_total") > 0.0 {
+            break outcome;
+        }
+    };
+    assert_eq!(outcome.done.get(&0), Some(&2));
+    bench.send(0, &hellos(&["a"])).await;
+    let after = bench.records(topic::MESSAGES, 0).await;
+    let outcome = handle(&mut stage, &after[2..]).await;
+    assert!(outcome.dead.is_empty());
+    assert_eq!(metric(&registry, "weir_duplicates_dropped_total"), 0.0);
+    let judged = offsets(&bench, 0).await;
+    assert_eq!((judged.first(), judged.last()), (Some(&0), Some(&2)));
+    // The first record of the id once more: it is neither judged nor given up.
+    let outcome = handle(&mut stage, &before[..1]).await;
+    assert!(outcome.dead.is_empty());
+    assert_eq!(offsets(&bench, 0).await, judged);
+    drop(stage);
+    stop.cancel();
+    bench.stop().await;
+}
+
 /// Readers drop a verdict whose source lies below what they hold, so it must not be
 /// published as if it counted.
 #[tokio::test(flavor = "multi_thread")]
@@ -213,6 +263,7 @@ async fn a_topic_made_anew_under_an_old_store_is_refused() {
         anew.producer.clone(),
         old,
         anew.bus.clone(),
+        weir_bus::Erased::default(),
         &Registry::new(),
     )
     .unwrap();

@@ -33,12 +33,17 @@ const LONGER: Duration = Duration::from_secs(24 * 3600);
 /// Makes the topics that Weir needs. Those that exist keep their records; they get the
 /// retention, and `weir.verdicts` the partitions of `weir.messages`, if they differ.
 ///
-/// `retention`: how long records are kept; dead letters at least 30 days, and erasures a
-/// day longer than anything that could be read or replayed again.
+/// `retention`: how long records are kept; dead letters at least 30 days. `texts`: how long
+/// a text may be kept at most, which bounds both. Erasures are kept a day longer than
+/// anything that could be read or replayed again.
 ///
 /// # Errors
 /// No broker answers, it refuses us, or it refuses a topic.
-pub async fn create_topics(config: &Config, retention: Duration) -> Result<(), Error> {
+pub async fn create_topics(
+    config: &Config,
+    retention: Duration,
+    texts: Option<Duration>,
+) -> Result<(), Error> {
     let config = config.clone();
     blocking(move || {
         let asker = Asker::new(&config, None)?;
@@ -46,8 +51,9 @@ pub async fn create_topics(config: &Config, retention: Duration) -> Result<(), E
             consumer.fetch_metadata(None, wait).map(|_| ())
         })?;
         let admin = admin(&config)?;
-        make(&config, &admin, retention)?;
-        keep_for(&admin, retention);
+        let kept = kept(retention, texts);
+        make(&config, &admin, &kept)?;
+        keep_for(&admin, kept);
         let partitions = asker.partitions(topic::MESSAGES)?.len();
         let verdicts = asker.partitions(topic::VERDICTS)?.len();
         if verdicts < partitions {
@@ -314,8 +320,11 @@ pub(crate) fn admin(config: &Config) -> Result<AdminClient<Context>, Error> {
         .map_err(|error| Error::kafka("making a client", &error))
 }
 
-fn make(config: &Config, admin: &AdminClient<Context>, retention: Duration) -> Result<(), Error> {
-    let kept = kept(retention);
+fn make(
+    config: &Config,
+    admin: &AdminClient<Context>,
+    kept: &[(&str, String)],
+) -> Result<(), Error> {
     let topics = kept.iter().map(|(topic, kept)| {
         let partitions = if *topic == topic::ERASURES {
             1
@@ -348,14 +357,17 @@ fn make(config: &Config, admin: &AdminClient<Context>, retention: Duration) -> R
 }
 
 /// Topics with the milliseconds that they are kept.
-fn kept(retention: Duration) -> Vec<(&'static str, String)> {
+fn kept(retention: Duration, texts: Option<Duration>) -> Vec<(&'static str, String)> {
+    let records = texts.map_or(retention, |texts| texts.min(retention));
+    let dead = retention.max(DEAD_RETENTION);
+    let dead = texts.map_or(dead, |texts| texts.min(dead));
     topic::ALL
         .into_iter()
         .map(|topic| {
             let kept = match topic {
-                topic::DEAD => retention.max(DEAD_RETENTION),
-                topic::ERASURES => retention.max(DEAD_RETENTION).saturating_add(LONGER),
-                _ => retention,
+                topic::DEAD => dead,
+                topic::ERASURES => records.max(dead).saturating_add(LONGER),
+                _ => records,
             };
             (topic, kept.as_millis().to_string())
         })
@@ -364,8 +376,8 @@ fn kept(retention: Duration) -> Vec<(&'static str, String)> {
 
 /// Existing topics get the retention that is set. Not worth failing for: the brokers'
 /// owner may forbid it.
-fn keep_for(admin: &AdminClient<Context>, retention: Duration) {
-    for (topic, kept) in kept(retention) {
+fn keep_for(admin: &AdminClient<Context>, kept: Vec<(&'static str, String)>) {
+    for (topic, kept) in kept {
         let found =
             block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options()));
         let Ok(Some(Ok(found))) = found.map(|mut found| found.pop()) else {

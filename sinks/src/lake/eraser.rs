@@ -81,13 +81,8 @@ impl Eraser {
                 return;
             }
             for record in records {
-                match weir_records::decode_erasure(&record.payload) {
-                    Ok(erasure) => queue.requests.push(Request::Read(record.offset, erasure)),
-                    Err(error) => tracing::error!(
-                        offset = record.offset,
-                        code = error.code(),
-                        "an erasure can't be read"
-                    ),
+                if let Some(erasure) = weir_bus::erasure(&record) {
+                    queue.requests.push(Request::Read(record.offset, erasure));
                 }
             }
         };

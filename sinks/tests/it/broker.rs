@@ -152,7 +152,7 @@ async fn both_sinks_hold_every_verdict_once_through_rebalances_and_replays() {
         partitions: PARTITIONS,
         ..weir_bus::Config::default()
     };
-    weir_bus::create_topics(&config, Duration::from_hours(1))
+    weir_bus::create_topics(&config, Duration::from_hours(1), None)
         .await
         .unwrap();
     let producer = Producer::new(&config, &Registry::new()).unwrap();

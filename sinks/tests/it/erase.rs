@@ -205,7 +205,7 @@ impl Bus {
             brokers: broker.address().to_string(),
             ..weir_bus::Config::default()
         };
-        weir_bus::create_topics(&config, Duration::from_hours(1))
+        weir_bus::create_topics(&config, Duration::from_hours(1), None)
             .await
             .unwrap();
         Self {

@@ -1,14 +1,13 @@
 //! Which letters are meant: by their ids, or by filters, page by page.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
-
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use reqwest::Method;
 use serde_json::Value;
 
 use super::{PATH, note};
+use crate::admin::agree;
 use crate::client::Client;
 
 /// Letters asked for at a time.
@@ -95,23 +94,7 @@ impl Chosen {
 
     /// Asks, unless it was said before.
     pub(super) fn agree(&self, what: &str) -> Result<()> {
-        if self.yes {
-            return Ok(());
-        }
-        let stdin = std::io::stdin();
-        if !stdin.is_terminal() {
-            bail!("nothing was done: nobody is there to ask; --yes does it");
-        }
-        let mut out = std::io::stdout();
-        write!(out, "{what}? [y/N] ")?;
-        out.flush()?;
-        let mut answer = String::new();
-        stdin.lock().read_line(&mut answer)?;
-        ensure!(
-            matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"),
-            "nothing was done"
-        );
-        Ok(())
+        agree(self.yes, what)
     }
 }
 

@@ -43,7 +43,7 @@ async fn a_cut_waits_for_every_group_and_then_leaves_no_text_on_disk() {
         return;
     };
     let config = kafka.config();
-    weir_bus::create_topics(&config, DAY).await.unwrap();
+    weir_bus::create_topics(&config, DAY, None).await.unwrap();
     let producer = producer(&config);
     for name in [topic::MESSAGES, topic::VERDICTS] {
         let records = (0..20).map(|n| record(name, n % 4, MARKER)).collect();

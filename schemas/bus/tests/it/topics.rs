@@ -10,12 +10,14 @@ use crate::support::{DAY, Kafka, fill, producer, unique, until};
 async fn making_the_topics_can_be_repeated_and_keeps_their_records() {
     let kafka = Kafka::start().await;
     let config = kafka.config();
-    weir_bus::create_topics(&config, DAY).await.unwrap();
+    weir_bus::create_topics(&config, DAY, None).await.unwrap();
     let producer = producer(&config);
     let before = kafka.watermarks(topic::MESSAGES).await[&0].1;
     fill(&producer, topic::MESSAGES, 0, 0..5).await;
 
-    weir_bus::create_topics(&config, DAY * 2).await.unwrap();
+    weir_bus::create_topics(&config, DAY * 2, None)
+        .await
+        .unwrap();
     for topic in topic::ALL {
         let partitions = if topic == topic::ERASURES { 1 } else { 4 };
         assert_eq!(kafka.watermarks(topic).await.len(), partitions, "{topic}");
@@ -55,7 +57,7 @@ async fn verdicts_get_as_many_partitions_as_messages() {
         partitions,
         ..kafka.config()
     };
-    weir_bus::create_topics(&with(2), DAY).await.unwrap();
+    weir_bus::create_topics(&with(2), DAY, None).await.unwrap();
     let more = rdkafka::admin::NewPartitions::new(topic::MESSAGES, 5);
     kafka
         .admin()
@@ -66,7 +68,7 @@ async fn verdicts_get_as_many_partitions_as_messages() {
         kafka.watermarks(topic::MESSAGES).await.len() == 5
     })
     .await;
-    weir_bus::create_topics(&with(2), DAY).await.unwrap();
+    weir_bus::create_topics(&with(2), DAY, None).await.unwrap();
     assert_eq!(kafka.watermarks(topic::VERDICTS).await.len(), 5);
 }
 
@@ -122,7 +124,7 @@ async fn a_wrong_password_is_said_to_be_wrong() {
     weir_bus::reachable(&kafka.config_as("weir", "correct horse"))
         .await
         .unwrap();
-    weir_bus::create_topics(&kafka.config_as("weir", "correct horse"), DAY)
+    weir_bus::create_topics(&kafka.config_as("weir", "correct horse"), DAY, None)
         .await
         .unwrap();
     for config in [
@@ -130,7 +132,9 @@ async fn a_wrong_password_is_said_to_be_wrong() {
         kafka.config_as("other", "correct horse"),
     ] {
         let asked = weir_bus::reachable(&config).await.unwrap_err();
-        let made = weir_bus::create_topics(&config, DAY).await.unwrap_err();
+        let made = weir_bus::create_topics(&config, DAY, None)
+            .await
+            .unwrap_err();
         for refusal in [asked, made] {
             assert!(matches!(refusal, Error::Authentication { .. }), "{refusal}");
             assert!(!refusal.to_string().contains("staple"), "{refusal}");

@@ -132,7 +132,9 @@ async fn dead_letters(kafka: &Kafka, of: &str) -> Vec<DeadLetter> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_stage_gives_up_becomes_a_dead_letter() {
     let kafka = Kafka::start().await;
-    weir_bus::create_topics(&kafka.config(), DAY).await.unwrap();
+    weir_bus::create_topics(&kafka.config(), DAY, None)
+        .await
+        .unwrap();
     let topic = kafka.topic(1).await;
     let group = unique("group");
     let producer = producer(&kafka.config());
@@ -169,7 +171,9 @@ async fn what_a_stage_gives_up_becomes_a_dead_letter() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_committed_before_its_dead_letter_is_acknowledged() {
     let kafka = Kafka::start().await;
-    weir_bus::create_topics(&kafka.config(), DAY).await.unwrap();
+    weir_bus::create_topics(&kafka.config(), DAY, None)
+        .await
+        .unwrap();
     let topic = kafka.topic(1).await;
     let group = unique("group");
     fill(&producer(&kafka.config()), topic, 0, 0..10).await;
@@ -212,7 +216,9 @@ async fn nothing_is_committed_before_its_dead_letter_is_acknowledged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_that_is_too_large_is_written_without_its_payload() {
     let kafka = Kafka::start().await;
-    weir_bus::create_topics(&kafka.config(), DAY).await.unwrap();
+    weir_bus::create_topics(&kafka.config(), DAY, None)
+        .await
+        .unwrap();
     let topic = kafka.topic(1).await;
     let group = unique("group");
     let producer = producer(&kafka.config());

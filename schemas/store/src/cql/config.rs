@@ -55,6 +55,7 @@ pub struct Config {
     /// minutes. The arithmetic is in the documentation of [`super`].
     pub day_rows: u32,
     /// How long messages are kept.
+    #[serde(skip)]
     pub retention: Retention,
 }
 
