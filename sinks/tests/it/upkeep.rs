@@ -183,6 +183,8 @@ async fn two_merges_of_the_same_files_leave_one() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config {
         retention: Duration::from_hours(1),
+        // Of two writers, none may take the log away under the other.
+        log_retention: Duration::from_hours(1),
         ..eager(folder.path())
     };
     let (mut first, one) = open(&config).await;
