@@ -22,6 +22,8 @@ mod wire {
         pub partition: ::core::option::Option<i32>,
         #[prost(int64, optional, tag = "5")]
         pub offset: ::core::option::Option<i64>,
+        #[prost(uint32, tag = "15")]
+        pub min_reader: u32,
     }
 }
 
@@ -40,6 +42,11 @@ pub enum DecodeError {
     /// A field whose value is none of those known.
     #[error("the record's field `{0}` holds a value that is not known")]
     Unknown(&'static str),
+    /// A version that this build would misread.
+    #[error(
+        "the record needs a reader of schema version {0} or later; this build is one of {SCHEMA}"
+    )]
+    Newer(u32),
 }
 
 impl DecodeError {
@@ -50,6 +57,7 @@ impl DecodeError {
             Self::Malformed => "malformed_record",
             Self::Missing(_) => "missing_field",
             Self::Unknown(_) => "unknown_value",
+            Self::Newer(_) => "unknown_schema",
         }
     }
 }
@@ -72,6 +80,7 @@ impl Judged {
             verdict: Some(self.verdict.into()),
             partition: Some(self.source.partition),
             offset: Some(self.source.offset),
+            min_reader: 0,
         }
         .encode_to_vec()
     }
@@ -92,6 +101,7 @@ impl DeadLetter {
             payload: self.payload.into(),
             failed_at: self.failed_at.as_microsecond(),
             resolution: self.resolution.map(Into::into),
+            min_reader: 0,
         }
         .encode_to_vec()
     }
@@ -113,6 +123,7 @@ impl Erasure {
             up_to: self.up_to.as_microsecond(),
             requested_at: self.requested_at.as_microsecond(),
             by: self.by,
+            min_reader: 0,
         }
         .encode_to_vec()
     }
@@ -128,12 +139,21 @@ pub fn message(payload: &[u8]) -> Result<Message, DecodeError> {
         .try_into()
 }
 
+/// Whether this build may read a record that says so.
+const fn readable(min_reader: u32) -> Result<(), DecodeError> {
+    if min_reader > SCHEMA {
+        return Err(DecodeError::Newer(min_reader));
+    }
+    Ok(())
+}
+
 /// Reads a record of `weir.verdicts`.
 ///
 /// # Errors
 /// [`DecodeError`] names the field at fault.
 pub fn judged(payload: &[u8]) -> Result<Judged, DecodeError> {
     let record = wire::Judged::decode(payload).map_err(|_| DecodeError::Malformed)?;
+    readable(record.min_reader)?;
     Ok(Judged {
         message: record
             .message
@@ -154,6 +174,7 @@ pub fn judged(payload: &[u8]) -> Result<Judged, DecodeError> {
 /// [`DecodeError`] names the field at fault.
 pub fn judged_message(payload: &[u8]) -> Result<(Message, Source), DecodeError> {
     let record = wire::JudgedMessage::decode(payload).map_err(|_| DecodeError::Malformed)?;
+    readable(record.min_reader)?;
     let message = record.message.ok_or(DecodeError::Missing("message"))?;
     Ok((
         message.try_into()?,
@@ -167,6 +188,7 @@ pub fn judged_message(payload: &[u8]) -> Result<(Message, Source), DecodeError> 
 /// [`DecodeError`] names the field at fault.
 pub fn dead_letter(payload: &[u8]) -> Result<DeadLetter, DecodeError> {
     let record = wire::DeadLetter::decode(payload).map_err(|_| DecodeError::Malformed)?;
+    readable(record.min_reader)?;
     Ok(DeadLetter {
         stage: required(record.stage, "stage")?,
         reason: required(record.reason, "reason")?,
@@ -185,6 +207,7 @@ pub fn dead_letter(payload: &[u8]) -> Result<DeadLetter, DecodeError> {
 /// [`DecodeError`] names the field at fault.
 pub fn erasure(payload: &[u8]) -> Result<Erasure, DecodeError> {
     let record = wire::Erasure::decode(payload).map_err(|_| DecodeError::Malformed)?;
+    readable(record.min_reader)?;
     let target = match (record.sender.is_empty(), record.id.is_empty()) {
         (false, true) => Target::Sender(record.sender),
         (true, false) => Target::Message(record.id),
@@ -214,6 +237,7 @@ impl From<Message> for wire::Message {
             received_at: message.received_at.as_microsecond(),
             metadata: message.metadata.unwrap_or_default(),
             by_user: message.by_user,
+            min_reader: 0,
         }
     }
 }
@@ -222,6 +246,7 @@ impl TryFrom<wire::Message> for Message {
     type Error = DecodeError;
 
     fn try_from(record: wire::Message) -> Result<Self, DecodeError> {
+        readable(record.min_reader)?;
         Ok(Self {
             tenant: required(record.tenant, "tenant")?,
             channel: required(record.channel, "channel")?,

@@ -94,6 +94,31 @@ fn fields_of_later_versions_are_ignored() {
     assert_eq!(judged(&record).unwrap(), examples::judged());
 }
 
+/// A later version is read, unless it says that this one would misread it.
+#[test]
+fn a_record_of_the_next_version_is_read_and_one_that_must_not_be_is_refused() {
+    // Field 1, the schema, and field 15, the least reader: the last of each counts.
+    let next = |record: Vec<u8>| [record, vec![1 << 3, 2]].concat();
+    let not_for_us = |record: Vec<u8>| [next(record), vec![15 << 3, 2]].concat();
+    let refused = DecodeError::Newer(2);
+    assert_eq!(refused.code(), "unknown_schema");
+    let message = examples::message().encode();
+    assert_eq!(
+        decode_message(&next(message.clone())),
+        Ok(examples::message())
+    );
+    assert_eq!(decode_message(&not_for_us(message)), Err(refused));
+    let record = examples::judged().encode();
+    assert_eq!(judged(&next(record.clone())), Ok(examples::judged()));
+    let record = not_for_us(record);
+    assert_eq!(judged(&record), Err(DecodeError::Newer(2)));
+    assert_eq!(judged_message(&record), Err(DecodeError::Newer(2)));
+    let record = not_for_us(examples::dead_letter().encode());
+    assert_eq!(dead_letter(&record).unwrap_err(), DecodeError::Newer(2));
+    let record = not_for_us(examples::erasure().encode());
+    assert_eq!(decode_erasure(&record).unwrap_err(), DecodeError::Newer(2));
+}
+
 #[test]
 fn scores_of_later_versions_are_ignored() {
     // A seventh score, appended to the packed six of field 3 of the verdict.
