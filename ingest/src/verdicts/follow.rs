@@ -51,6 +51,8 @@ pub(crate) fn follow(
 
 fn take(inner: &Inner, judged: &Judged, record: &Record, since: Timestamp, now: Timestamp) {
     let message = &judged.message;
+    // Received perhaps by another process, whose clock is ahead.
+    inner.clock.saw(message.received_at);
     let key = inner.recent.hashes().key(&message.tenant, &message.id);
     inner.verdicts.keep(key, &record.payload, judged);
     // After it can be found, so that nobody is woken in vain.

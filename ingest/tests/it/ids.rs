@@ -272,3 +272,18 @@ fn weir_id(at: jiff::Timestamp) -> String {
         .into_uuid()
         .to_string()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_process_received_with_a_clock_ahead_is_not_received_before() {
+    let weir = Weir::start().await;
+    let key = weir.full_key("acme").await;
+    weir.send(&key, message("first", "a")).await;
+    let (source, mut ahead) = weir.accepted_as("acme", "first").await;
+    ahead.received_at += jiff::SignedDuration::from_mins(50);
+    weir.judge(source, ahead.clone()).await;
+    let answer = weir.get("/v1/messages/first?wait=30", &key).await;
+    assert_eq!(answer.json["status"], "judged");
+    weir.send(&key, message("second", "b")).await;
+    let (_, second) = weir.accepted_as("acme", "second").await;
+    assert!(second.received_at >= ahead.received_at);
+}
