@@ -18,6 +18,9 @@ import records
 import stores
 
 DISK_MIB = 400
+# The longest that a rebalance may hold up a verdict, in seconds.
+STALL = 10
+ACTIONS = {1: "allow", 2: "flag", 3: "hold", 4: "block"}
 
 
 class Run:
@@ -28,7 +31,7 @@ class Run:
         self.random = random.Random(f"{options.seed} {kind}")
         self.folder, self.mounted, self.left_out = folder, None, {}
         self.ledger, self.rate = load.Ledger(), options.rate
-        self.dead, self.refused, self.events, self.violations = set(), set(), [], []
+        self.dead, self.refused, self.events, self.violations, self.remarks = set(), set(), [], [], []
         if kind == "real":
             self.cluster = cluster.Real(options.weir, folder, options.partitions)
         else:
@@ -36,6 +39,7 @@ class Run:
             if not self.mounted:
                 self.left_out["full_disk"] = "it needs the right to mount a small disk"
             self.cluster = cluster.Embedded(options.weir, folder, self.mounted and self.mounted / "data")
+
 
     def long(self, short, long):
         return short if self.options.short else long
@@ -81,6 +85,10 @@ class Run:
             # The kills are spread over the other faults.
             for _ in range(kills * (number + 1) // max(len(plan), 1) - self.rounds["kill"] if number < len(plan) else kills - self.rounds["kill"]):
                 self.broken(faults.kill)
+                if self.kind == "embedded":
+                    # One process is all of Weir: it has to be up to lose something.
+                    self.cluster.watch()
+                    self.cluster.wait_ready()
                 time.sleep(max(0, 1 - self.random.random() * 0.2))
         time.sleep(2)
         for thread in (*producers, self.prober):
@@ -103,7 +111,12 @@ class Run:
             seen, mended = len(self.prober.waits), time.time()
             while not [began for began, _ in self.prober.waits[seen:] if began >= mended] and time.time() - mended < 120:
                 time.sleep(0.05)
-            self.events.append((fault.__name__, broken, time.time() - mended))
+            whole = time.time()
+            # Of those that were under way as well.
+            waits = [seconds for sent, seconds in self.prober.waits if sent + seconds >= began]
+            self.events.append((fault.__name__, broken, whole - mended, max(waits, default=0)))
+            if fault is faults.rebalance and max(waits, default=0) > STALL:
+                self.violations.append((f"a verdict came only after {max(waits):.1f} s of a rebalance", ("", "")))
 
     def read(self):
         kafka = self.cluster.kafka()
@@ -167,6 +180,10 @@ class Run:
         self.violations += ledger.faults + order
         self.violations += compare.compare(expected, optional, log, plain, found)
         self.violations += compare.out_of_order(ledger.order, log)
+        counted = collections.Counter((tenant, ACTIONS[rows[0].action]) for (tenant, _), rows in compare.effective(plain).items())
+        shown = stores.actions(self.cluster.sql().address, self.keys)
+        self.violations += [(f"SQL counts {shown.get(key, 0)} and not {counted[key]} of", key)
+                            for key in counted.keys() | shown.keys() if shown.get(key, 0) != counted[key]]
         self.violations += compare.dead_letters(self.letters(), self.expected_letters(expected, log, verdicts))
         self.counts = {"acknowledged": len(expected), "unclear": len(ledger.unclear),
                        "records in weir.messages": sum(map(len, log.values())),
@@ -187,6 +204,12 @@ class Run:
 
     def expected_letters(self, expected, log, verdicts):
         wanted = set(self.dead)
+        # Another text under an id that was taken, and that no door knew of.
+        first = {}
+        for partition, rows in log.items():
+            for offset, message in rows:
+                if first.setdefault((message.tenant, message.id), message) != message:
+                    wanted.add(("process", "id_conflict", "weir.messages", partition, offset))
         for partition, rows in verdicts.items():
             wanted |= {("history", "refused_by_store", "weir.verdicts", partition, offset) for offset, verdict in rows
                        if (verdict.message.tenant, verdict.message.id) in self.refused}
@@ -207,16 +230,23 @@ def report(options, runs, failed):
         lines += [f"## {'Roles on Apache Kafka and Cassandra' if run.kind == 'real' else 'weir up, embedded'}", ""]
         lines += [f"**{'Held' if not run.violations else f'{len(run.violations)} violations'}.** " +
                   ", ".join(f"{value:,} {name}" for name, value in run.counts.items()) + "." if hasattr(run, "counts") else "**Not compared.**", ""]
-        lines += ["| broken | rounds | whole again after, at most |", "|---|---|---|"]
+        lines += ["| broken | rounds | whole again after, at most | longest wait for a verdict |", "|---|---|---|---|"]
         for name, rounds in sorted(run.rounds.items()):
-            mended = [seconds for fault, _, seconds in run.events if fault == name]
-            lines.append(f"| {getattr(faults, name).__doc__} | {rounds} | {f'{max(mended):.1f} s' if mended else ''} |")
+            mended = [seconds for fault, _, seconds, _ in run.events if fault == name]
+            waits = [seconds for fault, _, _, seconds in run.events if fault == name]
+            shown = [f"{max(some):.1f} s" if some else "" for some in (mended, waits)]
+            lines.append(f"| {getattr(faults, name).__doc__} | {rounds} | {' | '.join(shown)} |")
         waits = sorted(seconds for _, seconds in run.prober.waits) if hasattr(run, "prober") else []
         if waits:
             lines += ["", f"Message to verdict, all of the run: p50 {waits[len(waits) // 2] * 1e3:.0f} ms, p99 {waits[int(len(waits) * .99)]:.1f} s, "
                       f"at most {waits[-1]:.1f} s. Longest time without an acknowledgement {run.ledger.longest_silence:.1f} s. "
                       f"Settled {getattr(run, 'settled', 0):.0f} s after the last message."]
         lines += ["", "Answers: " + ", ".join(f"{status}: {number:,}" for status, number in sorted(run.ledger.answers.items(), key=str)) + ".", ""]
+        if run.ledger.conflicts:
+            lines += ["Another text under an id that was taken: " +
+                      ", ".join(f"{status}: {number}" for status, number in sorted(run.ledger.conflicts.items(), key=str)) +
+                      " (what was accepted became a dead letter).", ""]
+        lines += [f"{remark}\n" for remark in run.remarks]
         lines += ["Peak memory: " + ", ".join(f"{p.name} {p.peak_mib:.0f} MiB" for p in run.cluster.processes) + ".", ""]
         lines += [f"Left out: {name}, {why}." for name, why in run.left_out.items()]
         if run.violations:

@@ -54,6 +54,18 @@ class Process:
             with open(self.log, "a") as log:
                 self.child = subprocess.Popen(self.argv, env=self.env, stdout=subprocess.DEVNULL, stderr=log)
 
+    def restart(self):
+        with self.lock:
+            self.stop()
+            self.start()
+
+    def memory(self):
+        """Resident now, in MiB."""
+        try:
+            return int(pathlib.Path(f"/proc/{self.child.pid}/statm").read_text().split()[1]) * PAGE / 2**20
+        except (OSError, AttributeError, IndexError):
+            return 0.0
+
     def running(self):
         return self.child is not None and self.child.poll() is None
 
@@ -80,11 +92,7 @@ class Process:
             return False
 
     def measure(self):
-        try:
-            pages = int(pathlib.Path(f"/proc/{self.child.pid}/statm").read_text().split()[1])
-            self.peak_mib = max(self.peak_mib, pages * PAGE / 2**20)
-        except (OSError, AttributeError, IndexError):
-            pass
+        self.peak_mib = max(self.peak_mib, self.memory())
 
 
 class Cluster:

@@ -8,6 +8,7 @@ import time
 import confluent_kafka as kafka
 
 import records
+import stores
 
 # Weir's consumers leave their group after 10 s of silence.
 BEYOND_SESSION = 14
@@ -72,22 +73,48 @@ def pause_sink(run):
     return pause(run, "sink")
 
 
+class Lag:
+    """What the metrics of the sinks say while the database keeps them waiting."""
+
+    def __init__(self, run):
+        self.run, self.before, self.most = run, self.now(run), 0
+
+    @staticmethod
+    def now(run):
+        return sum(stores.metric(sink.address, 'weir_consumer_lag{group="weir.history"') for sink in run.cluster.of("sink"))
+
+    def look(self):
+        self.most = max(self.most, self.now(self.run))
+
+    def check(self):
+        if self.most <= self.before:
+            self.run.violations.append(("the metrics show no lag of the history", ("", "")))
+        self.run.remarks.append(f"Lag of the history that the metrics showed while the database kept it waiting: {self.most:.0f} records.")
+
+
 def slow_database(run):
     """every answer of Cassandra up to 2 s late"""
     pid, until = run.cluster.server_pid("cassandra"), time.time() + run.long(15, 60)
+    lag = Lag(run)
     while time.time() < until:
         os.kill(pid, signal.SIGSTOP)
         time.sleep(2)
         os.kill(pid, signal.SIGCONT)
         time.sleep(0.1)
+        lag.look()
+    lag.check()
 
 
 def deaf_database(run):
     """Cassandra answers nothing"""
-    pid = run.cluster.server_pid("cassandra")
+    pid, until = run.cluster.server_pid("cassandra"), time.time() + run.long(15, 60)
+    lag = Lag(run)
     os.kill(pid, signal.SIGSTOP)
-    time.sleep(run.long(15, 60))
+    while time.time() < until:
+        time.sleep(1)
+        lag.look()
     os.kill(pid, signal.SIGCONT)
+    lag.check()
 
 
 def cut_network(run):
@@ -114,6 +141,8 @@ def poison(run):
     tenant = next(iter(run.keys))
     run.dead.add(("process", "malformed_record", *put("weir.messages", b"poison", os.urandom(5) + b"\xff\xff\xff")))
     run.dead.add(("process", "missing_field", *put("weir.messages", b"poison", records.encode([(1, 1), (2, tenant)]))))
+    unknown = records.new_message(tenant, "poison", f"unknown-{number}", "nobody can read this", now, schema=2, more=[(15, 2)])
+    run.dead.add(("process", "unknown_schema", *put("weir.messages", b"poison", unknown)))
     place = put("weir.verdicts", b"poison", b"\xff\xff\xff\xff")
     run.dead |= {(stage, "malformed_record", *place) for stage in ("history", "lake")}
     id, text = f"later-{number}", "a message of a later version"
@@ -127,12 +156,48 @@ def poison(run):
 
 def overload(run):
     """ten times the usual load"""
-    more = run.producers(20, rate=run.rate * 10 / 20, first=100)
-    time.sleep(run.long(10, 60))
+    before, began = {p.name: p.memory() for p in run.cluster.processes}, time.time()
+    more, most = run.producers(20, rate=run.rate * 10 / 20, first=100), dict(before)
+    while time.time() < began + run.long(10, 60):
+        time.sleep(0.2)
+        most = {p.name: max(most.get(p.name, 0), p.memory()) for p in run.cluster.processes}
     for producer in more:
         producer.done.set()
     for producer in more:
         producer.join()
+    p99 = lambda waits: sorted(waits)[int(len(waits) * 0.99)] if waits else 0.0
+    normal = p99([seconds for at, seconds in run.ledger.accepted if at < began])
+    under = [seconds for at, seconds in run.ledger.accepted if at >= began]
+    grown = max(most[name] / before[name] for name in before if before[name])
+    run.remarks.append(f"Overload: {len(under) / (time.time() - began):.0f} accepted requests a second; p99 of one {p99(under) * 1e3:.0f} ms, "
+                       f"{normal * 1e3:.0f} ms before; memory of a process at most {grown:.2f} times what it was.")
+
+
+def clock_back(run):
+    """the clock set back: a message is there that was received 50 minutes from now"""
+    # What a door whose clock was ahead has accepted; the same as a clock that went back since.
+    tenant, id = next(iter(run.keys)), f"ahead-{run.rounds['clock_back']}"
+    ahead, text = int((time.time() + 3_000) * 1e6), "received by a clock that was ahead"
+    record = records.new_message(tenant, "ahead", id, text, ahead)
+    producer = kafka.Producer(run.cluster.kafka())
+    producer.produce("weir.messages", record, b"ahead")
+    if producer.flush(60):
+        raise RuntimeError("the message could not be placed")
+    run.ledger.acknowledge((tenant, id), ("ahead", "", text), ordered=False)
+    stores.judged(run.cluster.doors()[0].address, run.keys[tenant], id)
+    time.sleep(1)
+    for again in (False, True):
+        for door in run.cluster.doors():
+            if again:
+                door.restart()
+                run.cluster.wait_ready()
+            later = {"id": f"{id}-{door.name}-{again}", "channel": "ahead", "text": "received later", "sender": "clock"}
+            key = (tenant, later["id"])
+            run.ledger.sending(key, ("ahead", "clock", "received later"))
+            received = stores.accepted(door.address, run.keys[tenant], later)
+            run.ledger.acknowledge(key, ("ahead", "clock", "received later"), ordered=False)
+            if received < ahead:
+                run.violations.append((f"received before an earlier message{' after a restart' if again else ''}", key))
 
 
 def full_disk(run):
@@ -150,10 +215,10 @@ def full_disk(run):
 
 
 REAL = (kill_broker, kill_database, kill_both, rebalance, pause_processor, pause_sink, slow_database, deaf_database,
-        cut_network, poison, overload)
-EMBEDDED = (poison, overload, full_disk)
+        cut_network, poison, overload, clock_back)
+EMBEDDED = (poison, overload, full_disk, clock_back)
 # What the short form keeps; the rest takes too long for every change.
-SHORT = (kill_broker, kill_database, pause_processor, poison, full_disk)
+SHORT = (kill_broker, kill_database, pause_processor, poison, full_disk, clock_back)
 
 
 def tmpfs(folder, megabytes):

@@ -21,6 +21,10 @@ class Ledger:
         self.order = collections.defaultdict(list)
         self.answers = collections.Counter()
         self.faults = []
+        # Other texts under an id that was taken, by how the door answered.
+        self.conflicts = collections.Counter()
+        # When a message was accepted, and how long that took, in seconds.
+        self.accepted = []
         self.last_ack = time.time()
         self.longest_silence = 0.0
 
@@ -39,9 +43,11 @@ class Ledger:
                 if ordered:
                     self.order[key[0], value[0]].append(key[1])
 
-    def answer(self, status, headers):
+    def answer(self, status, headers, seconds=None):
         with self.lock:
             self.answers[status] += 1
+            if status == 202 and seconds is not None:
+                self.accepted.append((time.time(), seconds))
             if status in (429, 503) and not headers.get("Retry-After"):
                 self.faults.append((f"{status} without Retry-After", ("", "")))
 
@@ -74,6 +80,20 @@ class Producer(threading.Thread):
                 # The same ids belong to another tenant as well.
                 other = next(name for name in self.keys if name != tenant)
                 self.send(other, messages)
+            elif dice < 0.23 and not self.done.is_set():
+                self.conflict(tenant, messages[0])
+
+    def conflict(self, tenant, message):
+        """Another text under an id that is taken: refused, or given up with a letter; nothing is sent again."""
+        other = message | {"text": f"not what was said: {message['text']}"}
+        try:
+            status, headers, _ = cluster.ask(self.random.choice(self.target.doors()).address, "POST", "/v1/messages", self.keys[tenant], other)
+        except OSError:
+            status, headers = "no answer", {}
+        self.ledger.answer(status, headers)
+        self.ledger.conflicts[status] += 1
+        if status not in (202, 409, 429, 503, "no answer"):
+            self.ledger.faults.append((f"{status} to another text under the same id", (tenant, message["id"])))
 
     def message(self, channel):
         self.count += 1
@@ -89,7 +109,7 @@ class Producer(threading.Thread):
                 self.ledger.sending((tenant, message["id"]), value(message))
         left = messages
         while left and not self.done.is_set():
-            door = self.random.choice(self.target.doors())
+            door, began = self.random.choice(self.target.doors()), time.time()
             try:
                 if len(left) == 1:
                     status, headers, body = cluster.ask(door.address, "POST", "/v1/messages", self.keys[tenant], left[0])
@@ -101,7 +121,7 @@ class Producer(threading.Thread):
                 self.ledger.answers["no answer"] += 1
                 time.sleep(0.1)
                 continue
-            self.ledger.answer(status, headers)
+            self.ledger.answer(status, headers, time.time() - began)
             if status in (400, 404, 409, 413, 422):
                 self.ledger.faults.append((f"{status} to a good message", (tenant, left[0]["id"])))
                 return

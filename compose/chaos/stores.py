@@ -133,6 +133,48 @@ def tables(port):
         database.shutdown()
 
 
+def judged(address, key, id, seconds=60):
+    """The message with its verdict, once it has one."""
+    until = time.time() + seconds
+    while time.time() < until:
+        status, _, body = weir.ask(address, "GET", f"/v1/messages/{id}?wait=5", key)
+        if status == 200 and (found := json.loads(body))["status"] == "judged":
+            return found
+    raise RuntimeError(f"{id} is not judged")
+
+
+def accepted(address, key, message, seconds=60):
+    """Sends it until it is accepted; when it was received, in microseconds."""
+    until = time.time() + seconds
+    while time.time() < until:
+        status, _, _ = weir.ask(address, "POST", "/v1/messages", key, message)
+        if status in (200, 202):
+            return micros(judged(address, key, message["id"])["received_at"])
+        time.sleep(0.1)
+    raise RuntimeError(f"{message['id']} is not accepted")
+
+
+def metric(address, series):
+    """The sum of all series whose text begins so; 0 where the process does not answer."""
+    try:
+        _, _, body = weir.ask(address, "GET", "/metrics", "", timeout=5)
+    except OSError:
+        return 0.0
+    return sum(float(line.rsplit(" ", 1)[1]) for line in body.decode().splitlines() if line.startswith(series))
+
+
+def actions(address, keys):
+    """How many of its messages have which verdict, as each tenant asks SQL."""
+    counts = {}
+    for tenant, key in keys.items():
+        query = {"query": "SELECT action, count(*) FROM messages GROUP BY action"}
+        status, _, body = weir.ask(address, "POST", "/v1/sql", key, query, timeout=60)
+        if status != 200:
+            raise OSError(f"SQL answers {status}")
+        counts |= {(tenant, action): number for action, number in json.loads(body)["rows"]}
+    return counts
+
+
 def micros(text):
     return int(datetime.datetime.fromisoformat(text).timestamp() * 1e6 + 0.5)
 
