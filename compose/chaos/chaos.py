@@ -270,7 +270,7 @@ def main():
     parser.add_argument("--out", default="chaos.md")
     parser.add_argument("--keep", action="store_true", help="keep logs and data")
     options = parser.parse_args()
-    options.said = [word for word in sys.argv[1:] if word not in ("--weir", options.weir)]
+    options.said = [word for word in sys.argv[1:] if word not in ("--weir", options.weir, "--out", options.out, "--keep")]
     options.kills = options.kills if options.kills is not None else (15 if options.short else 300)
     runs, failed = [], None
     for kind in options.backends.split(","):

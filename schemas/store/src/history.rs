@@ -63,7 +63,8 @@ pub trait History: Send + Sync + 'static {
     ///
     /// The embedded store does this all or nothing. Over CQL a call that failed may have
     /// written some of the rows; the fence did not move, and the same call again writes
-    /// the rest and nothing twice.
+    /// the rest and nothing twice. There, two callers with the same rows at the same
+    /// moment may both count them.
     ///
     /// # Errors
     /// [`Error::Refused`] when the rows are not of that partition, not in order, or

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::Store;
 use super::failure::{contended, damaged, failed};
-use super::statements::decided;
+use super::statements::applied;
 use super::write::pause;
 use crate::{Accounts, CreateError, Error, Key, UpdateError, User};
 
@@ -151,11 +151,11 @@ impl Accounts for Store {
         // one stays, also where the nodes' clocks differ. A revoked key stays revoked.
         loop {
             let created = (shelf, &key.id, &value);
-            if self.decide(&keys.create, created).await?.applied {
+            if self.decide(&keys.create, created).await? {
                 return Ok(());
             }
             let changed = (&value, shelf, &key.id);
-            if self.decide(&keys.change, changed).await?.applied {
+            if self.decide(&keys.change, changed).await? {
                 return Ok(());
             }
         }
@@ -206,7 +206,7 @@ impl Store {
                 self.session.batch(batch, &values).await;
             match answer {
                 Ok(answer) => {
-                    return Ok(if decided(answer)?.applied {
+                    return Ok(if applied(answer)? {
                         Change::Done
                     } else {
                         Change::Refused { unsure }

@@ -38,8 +38,8 @@ pub struct Config {
     /// Copies that a read asks. Together with `write_consistency` more than half of all,
     /// or a read may miss what was acknowledged.
     pub read_consistency: Consistency,
-    /// Among whom first verdicts and account names are decided: `local_serial`, the
-    /// datacenter, or `serial`, all of them, for sinks that run in more than one.
+    /// Among whom account names are decided: `local_serial`, the datacenter, or `serial`,
+    /// all of them, for doors that run in more than one.
     pub serial_consistency: SerialConsistency,
     /// How long a connection may take to be made.
     pub connect_seconds: u32,

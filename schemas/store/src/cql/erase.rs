@@ -1,15 +1,15 @@
-//! Erasing rows: the rows of the lists, the record, and then what the id was claimed for.
+//! Erasing rows: the rows of the lists, the record, and whose the id is.
 //!
 //! Every removal bears the moment at which the message was received, as its cells do
 //! ([`super::life`]): it takes away what was ever written of this row, or is written of it
 //! by somebody who comes late, and nothing of a message with the same id that is received
 //! after it.
 //!
-//! The claim is not removed but *marked* as that of an erased message, for as long as the
-//! removals are kept (`gc_grace_seconds`). Removed, it could be won a second time by a
-//! writer that was stopped with the row in its hands: the record would stay away, but the
-//! id would be taken for good by a message that nobody can see. A writer of another
-//! message takes a marked claim over; the one of the same offset finds that it was erased.
+//! Whose the id is, is not removed but *marked* as an erased message's, for as long as the
+//! removals are kept (`gc_grace_seconds`). A writer that was stopped with the row in its
+//! hands finds the mark, and if it had looked before, writes an older cell than the mark's:
+//! else the record would stay away, but the id would be taken for good by a message that
+//! nobody can see. The writer of another message takes a marked id.
 //!
 //! A sender's row goes last. What a call that failed has left is found by the next one.
 
@@ -59,7 +59,7 @@ impl Store {
                 .await?;
         }
         // The record last: without it, nothing tells where the rest is.
-        self.mark(tenant, id, row.source).await?;
+        self.mark(tenant, id, position).await?;
         self.erase_record(tenant, id, position.received_at).await?;
         Ok(1)
     }
@@ -123,7 +123,7 @@ impl Store {
         if row.is_none() || own.is_some() {
             self.erase_record(tenant, id, position.received_at).await?;
         }
-        self.mark(tenant, id, source).await?;
+        self.mark(tenant, id, position).await?;
         self.erase_pointer(Kind::Sender, tenant, sender, position, splits)
             .await?;
         Ok(own.is_some())
@@ -186,17 +186,25 @@ impl Store {
         Ok(split)
     }
 
-    /// Marks the claim of an id as that of an erased message, if it is that row's.
-    async fn mark(&self, tenant: &str, id: &str, source: Source) -> Result<(), Error> {
-        let own = (source.partition, source.offset);
-        let mark = Claimed::Erased(source).cell();
-        let ttl = write::MARK_SECONDS;
-        let values = (ttl, mark, tenant, id, own, tenant, id, mark, ttl);
-        let decision = self.decide(&self.statements.mark, values).await?;
-        if !decision.applied {
-            tracing::debug!("the claim of an erased message was another's, or gone");
+    /// Marks the id as that of an erased message, if it is that row's. A moment later than
+    /// anything of the row, so that nobody who comes late with it takes the mark away.
+    async fn mark(&self, tenant: &str, id: &str, position: Position) -> Result<(), Error> {
+        let source = Source {
+            partition: position.partition,
+            offset: position.offset,
+        };
+        if self.read_source(tenant, id).await? != Some(source) {
+            return Ok(());
         }
-        Ok(())
+        let (mark, at) = (Claimed::Erased(source).cell(), position.received_at);
+        let values = (
+            tenant,
+            id,
+            mark,
+            write::MARK_SECONDS,
+            at.max(1).saturating_add(1),
+        );
+        self.put(&self.statements.put_source, values).await
     }
 }
 

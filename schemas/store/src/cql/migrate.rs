@@ -28,7 +28,7 @@ use super::config::Config;
 use super::failure::{contended, failed};
 use super::schema::{self, Change, LOCK, STEPS, Step, VERSION};
 use super::session::connect_to_change;
-use super::statements::decided;
+use super::statements::applied;
 use crate::Error;
 
 /// How long the lock stays when its holder goes down. Renewed before each statement.
@@ -227,7 +227,7 @@ impl Migration<'_> {
             let answer: Result<QueryResult, _> =
                 self.session.query_unpaged(text.as_str(), &values).await;
             match answer {
-                Ok(answer) => return Ok(decided(answer)?.applied),
+                Ok(answer) => return applied(answer),
                 Err(error) if contended(&error) && Instant::now() < give_up => sleep(LOOK).await,
                 Err(error) => return Err(failed(error)),
             }

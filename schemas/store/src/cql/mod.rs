@@ -1,7 +1,7 @@
 //! The store on ScyllaDB or Apache Cassandra.
 //!
 //! ```text
-//! sources           tenant, id                          → source       by decision
+//! sources           tenant, id                          → source       whose the id is
 //! messages          tenant, id                          → record, text, metadata
 //! channel_messages  tenant, channel, day, minute | received, offset, partition → id
 //! sender_messages   tenant, sender,  day, minute | received, offset, partition → id
@@ -22,26 +22,28 @@
 //! A write of rows does, each step for all of them before the next:
 //!
 //! 1. drop what is not above the fence, and all but the first row of an id;
-//! 2. *claim* each id in `sources`, by a lightweight transaction (`IF NOT EXISTS`) that
-//!    puts down the row's own partition and offset;
-//! 3. for the ids that are now, or were already, this very row's: put the record, and
-//!    the row of each list, under keys that only depend on the row;
-//! 4. move the fence up to the last offset.
+//! 2. look up in `sources` whose each id is, and drop those of another row;
+//! 3. for the ids that are nobody's yet, or this very row's: put the record and, in the
+//!    same change of the same partition, the row's own partition and offset in `sources`;
+//! 4. put the row of each list, under keys that only depend on the row;
+//! 5. move the fence up to the last offset.
 //!
 //! - *A crash between any two steps* leaves the fence where it was. The rows come again
-//!   from the topic, find their own claims and do the rest; what is there already is
-//!   written again with the same key, the same value and the same time, which changes
-//!   nothing. A claim without a record is a message on its way, not one that is lost:
-//!   its offset is not committed before the fence has passed it.
-//! - *The same id at another offset*, in the same partition or in another, at the same
-//!   time or a year later, finds a claim that is not its own: it is dropped everywhere,
-//!   and the fence passes it. That is the one thing that needs agreement, because two
-//!   sinks may write the same id of two channels at once; so it is the only conditional
-//!   write per message.
+//!   from the topic, find that their ids are their own and do the rest; what is there
+//!   already is written again with the same key, the same value and the same time, which
+//!   changes nothing.
+//! - *The same id at another offset*, in the same partition or in another, a second or a
+//!   year later, is another's: it is dropped everywhere, and the fence passes it.
+//! - *The same id of two channels at the same moment*, in two sinks of which neither sees
+//!   the other's yet: both write. The cells of the one received later stay, the rows that
+//!   the other has in lists point to a record that is not theirs, and no reader shows
+//!   them. So there is one message, the same one for everybody; but who reads in between
+//!   may see the first. The way in and the processor turn such a pair into a conflict
+//!   long before, unless both are within a moment of each other on different machines.
 //! - *A writer that comes late*, stopped for an hour with rows in its hands, has read a
-//!   fence that has moved since. Its claims are either its own (the same row: nothing
-//!   changes) or another's (dropped). Its record and list cells bear the moment at which
-//!   the message was received ([`life`]), so they lose against any later erasure.
+//!   fence and owners that may have changed since. Its rows are there already, the same
+//!   ones; what was erased meanwhile stays so, because all its cells bear the moment at
+//!   which the message was received ([`life`]), and lose against any later erasure.
 //! - *Its fence* loses too: the cell of a fence bears the offset as its time, so the
 //!   highest offset stays whoever writes last, without agreement. Nothing may ever write
 //!   that cell with another time, or delete it with a larger one than it should have.
@@ -50,13 +52,8 @@
 //! compaction sorts files by the time of their cells, and those of two partitions can't
 //! be compared.
 //!
-//! What the claims cost: a lightweight transaction takes four rounds between the nodes
-//! (two with `paxos_variant: v2` of Cassandra, three on ScyllaDB) where a write takes
-//! one, and keeps what it decided for three hours in `system.paxos` (the table's
-//! `gc_grace_seconds`, lowered for that reason: rows of `sources` run out and are not
-//! deleted, but for the claim of a row that the database itself refused). The record stays out of it: it would be written three times, and
-//! the text kept where no erasure finds it. Older ScyllaDB takes no such transactions in
-//! keyspaces with tablets: make the keyspace there without them before `weir migrate`.
+//! There is no lightweight transaction on the way of a message. With one for each id,
+//! which also settles who was first at the same moment, a node took a fifth of the rows.
 //!
 //! # Partitions stay small
 //!

@@ -84,14 +84,23 @@ impl Store {
         if !fits(tenant, id) {
             return Ok(None);
         }
+        Ok(match self.read_claim(tenant, id).await? {
+            Some(Claimed::By(source)) => Some(source),
+            Some(Claimed::Erased(_)) | None => None,
+        })
+    }
+
+    /// Whose the id is.
+    pub(super) async fn read_claim(
+        &self,
+        tenant: &str,
+        id: &str,
+    ) -> Result<Option<Claimed>, Error> {
         let answer = self.query(&self.statements.source, (tenant, id)).await?;
         let claim: Option<((i32, i64),)> = answer
             .maybe_first_row()
             .map_err(|_| damaged("a row of `sources`"))?;
-        Ok(match claim.map(|(cell,)| Claimed::of(cell)) {
-            Some(Claimed::By(source)) => Some(source),
-            Some(Claimed::Erased(_)) | None => None,
-        })
+        Ok(claim.map(|(cell,)| Claimed::of(cell)))
     }
 
     pub(super) async fn page(

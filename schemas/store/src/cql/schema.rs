@@ -30,10 +30,6 @@ const TABLES: [&str; 10] = [
     "tenant_keys",
 ];
 
-/// How long a decision about a row is remembered for others that decide about it, and
-/// how long a node may be away and still hear of what it missed: three hours.
-const DECISION_SECONDS: u32 = 3 * 3_600;
-
 /// One step: from the version before to this one.
 pub(super) struct Step {
     pub(super) version: u32,
@@ -129,8 +125,7 @@ fn first(keyspace: &str, days: u32) -> Vec<String> {
         format!(
             "CREATE TABLE IF NOT EXISTS {keyspace}.sources (\
              tenant text, id text, source frozen<tuple<int, bigint>>, \
-             PRIMARY KEY ((tenant, id))) \
-             WITH {windows} AND gc_grace_seconds = {DECISION_SECONDS}"
+             PRIMARY KEY ((tenant, id))) WITH {windows}"
         ),
         format!(
             "CREATE TABLE IF NOT EXISTS {keyspace}.messages (\

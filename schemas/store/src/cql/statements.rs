@@ -8,7 +8,7 @@ use scylla::client::execution_profile::ExecutionProfileHandle;
 use scylla::client::session::Session;
 use scylla::response::query_result::QueryResult;
 use scylla::statement::prepared::PreparedStatement;
-use scylla::value::{CqlValue, Row};
+use scylla::value::Row;
 
 use super::buckets::Kind;
 use super::config::Config;
@@ -18,10 +18,8 @@ use crate::Error;
 
 /// The statements of the history.
 pub(super) struct Statements {
-    pub(super) claim: PreparedStatement,
+    pub(super) put_source: PreparedStatement,
     pub(super) let_go: PreparedStatement,
-    pub(super) mark: PreparedStatement,
-    pub(super) take_over: PreparedStatement,
     pub(super) source: PreparedStatement,
     pub(super) put_message: PreparedStatement,
     pub(super) put_record: PreparedStatement,
@@ -91,28 +89,13 @@ impl Statements {
             |text| preparer.decide(text),
         );
         Ok(Self {
-            claim: write(
+            put_source: write(
                 "INSERT INTO {keyspace}.sources (tenant, id, source) VALUES (?, ?, ?) \
-                 IF NOT EXISTS USING TTL ?",
+                 USING TTL ? AND TIMESTAMP ?",
             )
             .await?,
             let_go: write(
-                "DELETE FROM {keyspace}.sources WHERE tenant = ? AND id = ? IF source = ?",
-            )
-            .await?,
-            // Both, so that no part of the row outlives the mark.
-            mark: write(
-                "BEGIN BATCH \
-                 UPDATE {keyspace}.sources USING TTL ? SET source = ? \
-                 WHERE tenant = ? AND id = ? IF source = ? \
-                 INSERT INTO {keyspace}.sources (tenant, id, source) VALUES (?, ?, ?) \
-                 USING TTL ? \
-                 APPLY BATCH",
-            )
-            .await?,
-            take_over: write(
-                "UPDATE {keyspace}.sources USING TTL ? SET source = ? \
-                 WHERE tenant = ? AND id = ? IF source = ?",
+                "DELETE FROM {keyspace}.sources USING TIMESTAMP ? WHERE tenant = ? AND id = ?",
             )
             .await?,
             source: read("SELECT source FROM {keyspace}.sources WHERE tenant = ? AND id = ?")
@@ -282,39 +265,15 @@ impl Preparer<'_> {
     }
 }
 
-/// What became of a write with a condition.
-pub(super) struct Decision {
-    /// The condition held, the write was done.
-    pub(super) applied: bool,
-    row: Vec<(String, CqlValue)>,
-}
-
-impl Decision {
-    /// A column of the row that stood against it.
-    pub(super) fn column(&self, name: &str) -> Option<&CqlValue> {
-        let mut columns = self.row.iter();
-        columns
-            .find(|(column, _)| column == name)
-            .map(|(_, value)| value)
-    }
-}
-
-/// Reads the answer to a write with a condition. Its columns depend on the server and on
-/// the outcome, so they are found by name.
-pub(super) fn decided(answer: QueryResult) -> Result<Decision, Error> {
+/// Whether a write with a condition was done. The columns of the answer depend on the
+/// server and on the outcome, so this one is found by name.
+pub(super) fn applied(answer: QueryResult) -> Result<bool, Error> {
     let broken = || damaged("the answer to a write with a condition");
     let answer = answer.into_rows_result().map_err(|_| broken())?;
     let row: Row = answer.first_row().map_err(|_| broken())?;
-    let names = answer.column_specs();
-    let row: Vec<(String, CqlValue)> = names
-        .iter()
-        .zip(row.columns)
-        .filter_map(|(spec, value)| Some((spec.name().to_owned(), value?)))
-        .collect();
-    let applied = row
-        .iter()
-        .find(|(name, _)| name == "[applied]")
-        .and_then(|(_, value)| value.as_boolean())
-        .ok_or_else(broken)?;
-    Ok(Decision { applied, row })
+    let mut columns = answer.column_specs().iter().zip(row.columns);
+    columns
+        .find(|(spec, _)| spec.name() == "[applied]")
+        .and_then(|(_, value)| value?.as_boolean())
+        .ok_or_else(broken)
 }

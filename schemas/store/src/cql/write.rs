@@ -1,8 +1,8 @@
-//! Writing the history: claims, then records and lists, then the fence.
+//! Writing the history: whose the ids are, records, lists, then the fence.
 //!
 //! No two of them are one transaction, so each may be the last before a crash. The fence
 //! stands behind everything that it says is there; whatever lies beyond it comes again
-//! from the topic, meets its own claim and writes the rest. Read [`super`] for why this
+//! from the topic, finds that its id is its own and writes the rest. Read [`super`] for why this
 //! stores every row once.
 
 use std::collections::HashSet;
@@ -10,10 +10,11 @@ use std::future::Future;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
+use scylla::serialize::batch::BatchValues;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use scylla::statement::prepared::PreparedStatement;
-use scylla::value::{CqlValue, MaybeUnset};
+use scylla::value::MaybeUnset;
 use tokio::time::{Duration, Instant, sleep};
 use weir_records::{Judged, Message, Source};
 
@@ -21,7 +22,7 @@ use super::Store;
 use super::failure::{BY_DATABASE, contended, damaged, failed, row_failed};
 use super::life::{self, Life};
 use super::schema;
-use super::statements::{Decision, decided};
+use super::statements::{Statements, applied};
 use crate::{Error, record};
 
 /// The longest partition key that every server takes.
@@ -46,8 +47,8 @@ pub(super) struct Row<'a> {
 /// Whose an id is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Claim {
-    /// This row's, from now on.
-    Won,
+    /// Nobody's yet.
+    New,
     /// This row's already: an earlier call did not get through.
     Ours,
     /// Another message's.
@@ -90,12 +91,12 @@ impl Store {
             return Ok(false);
         }
         let held = self.judged(tenant, id).await?.is_some();
-        let won = match self.store(&rows).await {
-            Ok(won) => won,
+        let new = match self.store(&rows).await {
+            Ok(new) => new,
             Err(error) => return Err(self.refused(&rows, error).await?),
         };
         // A claim of its own without a record is what a crash has left.
-        Ok(won > 0 || (!held && self.read_source(tenant, id).await? == Some(row.source)))
+        Ok(new > 0 || (!held && self.read_source(tenant, id).await? == Some(row.source)))
     }
 
     /// What a failed write of rows means, after the claim of a row that is refused alone
@@ -151,12 +152,12 @@ impl Store {
         Ok(fitting)
     }
 
-    /// Writes all but the fence and answers how many ids were claimed just now.
+    /// Writes all but the fence and answers how many ids were nobody's before.
     async fn store(&self, rows: &[Row<'_>]) -> Result<usize, Error> {
         let claims = self
             .each(rows.iter().map(|row| self.claim(row)).collect())
             .await?;
-        let won = claims.iter().filter(|claim| **claim == Claim::Won).count();
+        let new = claims.iter().filter(|claim| **claim == Claim::New).count();
         let (ours, claims): (Vec<&Row<'_>>, Vec<Claim>) = rows
             .iter()
             .zip(claims)
@@ -167,49 +168,43 @@ impl Store {
             .zip(claims)
             .map(|(row, claim)| self.put_record(row, claim))
             .collect();
-        tokio::try_join!(self.each(records), self.put_lists(&ours))?;
-        Ok(won)
+        // First, so that a row of a list always has somebody whose the id is.
+        self.each(records).await?;
+        self.put_lists(&ours).await?;
+        Ok(new)
     }
 
-    /// Decides whose the id is: the first that asks, for good. The only step that nodes
-    /// have to agree on, and so the only one that costs more than a write; the cell is
-    /// small, because what is decided about is kept a second time for a while.
+    /// Looks whose the id is. It is this row's from when its record is written, which puts
+    /// down both.
     async fn claim(&self, row: &Row<'_>) -> Result<Claim, Error> {
-        let (tenant, id) = (&row.message.tenant, &row.message.id);
-        let (own, ttl) = (Claimed::By(row.source), row.life.ttl);
-        loop {
-            let values = (tenant, id, own.cell(), ttl);
-            let decision = self.decide(&self.statements.claim, values).await?;
-            if decision.applied {
-                return Ok(Claim::Won);
-            }
-            let holder = decision.column("source").and_then(Claimed::of_column);
-            let holder = holder.ok_or_else(|| damaged("a row of `sources`"))?;
-            match holder {
-                Claimed::By(source) if source == row.source => return Ok(Claim::Ours),
-                Claimed::By(_) => return Ok(Claim::Taken),
-                // This very row, and somebody who comes late with it.
-                Claimed::Erased(source) if source == row.source => return Ok(Claim::Taken),
-                Claimed::Erased(_) => {
-                    let values = (ttl, own.cell(), tenant, id, holder.cell());
-                    let decision = self.decide(&self.statements.take_over, values).await?;
-                    if decision.applied {
-                        return Ok(Claim::Won);
-                    }
-                    // Another took it over, or the mark has run out.
-                }
-            }
-        }
+        let held = self
+            .read_claim(&row.message.tenant, &row.message.id)
+            .await?;
+        Ok(match held {
+            None => Claim::New,
+            Some(Claimed::By(source)) if source == row.source => Claim::Ours,
+            Some(Claimed::By(_)) => Claim::Taken,
+            // This very row, and somebody who comes late with it.
+            Some(Claimed::Erased(source)) if source == row.source => Claim::Taken,
+            Some(Claimed::Erased(_)) => Claim::New,
+        })
     }
 
-    /// Takes back the claim of a row that is given up: sent again, it is another message.
+    /// Takes back a row that is given up, if it is there: sent again, it is another message.
     async fn let_go(&self, row: &Row<'_>) -> Result<(), Error> {
-        let own = (row.source.partition, row.source.offset);
-        let values = (&row.message.tenant, &row.message.id, own);
-        self.decide(&self.statements.let_go, values).await?;
+        if self.claim(row).await? != Claim::Ours {
+            return Ok(());
+        }
+        let (tenant, id) = (&row.message.tenant, &row.message.id);
+        let values = (row.life.timestamp, tenant, id);
+        tokio::try_join!(
+            self.put(&self.statements.let_go, values),
+            self.put(&self.statements.erase_message, values)
+        )?;
         Ok(())
     }
 
+    /// Writes the record and whose the id is, as one change of one partition.
     async fn put_record(&self, row: &Row<'_>, claim: Claim) -> Result<(), Error> {
         let (tenant, id) = (&row.message.tenant, &row.message.id);
         // The one that is there may already have been read: it stays.
@@ -221,25 +216,50 @@ impl Store {
             text_ttl,
             timestamp,
         } = row.life;
+        let own = Claimed::By(row.source).cell();
+        let source = (tenant, id, own, ttl, timestamp);
         let record = (tenant, id, &row.record, ttl, timestamp);
-        let Some(text_ttl) = text_ttl else {
-            return self.put(&self.statements.put_record, record).await;
-        };
         let text = &row.message.text;
         // Where there is none, nothing is written: a null would be a removal.
         let metadata = MaybeUnset::from_option(row.message.metadata.as_ref());
-        if text_ttl == ttl {
-            let values = (tenant, id, &row.record, text, metadata, ttl, timestamp);
-            return self.put(&self.statements.put_message, values).await;
+        let Statements {
+            put_source,
+            put_record,
+            put_text,
+            put_message,
+            ..
+        } = &self.statements;
+        match text_ttl {
+            None => {
+                self.put_together(&[put_source, put_record], (source, record))
+                    .await
+            }
+            Some(text_ttl) if text_ttl == ttl => {
+                let whole = (tenant, id, &row.record, text, metadata, ttl, timestamp);
+                self.put_together(&[put_source, put_message], (source, whole))
+                    .await
+            }
+            Some(text_ttl) => {
+                let said = (text_ttl, timestamp, text, metadata, tenant, id);
+                let statements = [put_source, put_record, put_text];
+                self.put_together(&statements, (source, record, said)).await
+            }
         }
-        // Cells of one row: they are written together or not at all.
-        let statements = [&self.statements.put_record, &self.statements.put_text]
-            .map(|statement| BatchStatement::from(statement.clone()));
-        let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements.to_vec());
+    }
+
+    /// Cells of one partition key: they are written together or not at all.
+    async fn put_together(
+        &self,
+        statements: &[&PreparedStatement],
+        values: impl BatchValues,
+    ) -> Result<(), Error> {
+        let statements = statements
+            .iter()
+            .map(|statement| BatchStatement::from((*statement).clone()));
+        let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements.collect());
         batch.set_is_idempotent(true);
-        let said = (text_ttl, timestamp, text, metadata, tenant, id);
         self.session
-            .batch(&batch, (record, said))
+            .batch(&batch, values)
             .await
             .map_err(row_failed)?;
         Ok(())
@@ -278,16 +298,17 @@ impl Store {
         Ok(())
     }
 
-    /// A write with a condition, again while others decide about the same row.
+    /// A write with a condition, again while others decide about the same row. Answers
+    /// whether it was done.
     pub(super) async fn decide(
         &self,
         statement: &PreparedStatement,
         values: impl SerializeRow,
-    ) -> Result<Decision, Error> {
+    ) -> Result<bool, Error> {
         let give_up = Instant::now() + self.patience;
         loop {
             match self.session.execute_unpaged(statement, &values).await {
-                Ok(answer) => return decided(answer),
+                Ok(answer) => return applied(answer),
                 Err(error) if contended(&error) && Instant::now() < give_up => pause().await,
                 Err(error) => return Err(row_failed(error)),
             }
@@ -342,19 +363,6 @@ impl Claimed {
             Self::Erased(Source { partition, offset })
         } else {
             Self::By(Source { partition, offset })
-        }
-    }
-
-    fn of_column(value: &CqlValue) -> Option<Self> {
-        match value {
-            CqlValue::Tuple(parts) => match parts.as_slice() {
-                [
-                    Some(CqlValue::Int(partition)),
-                    Some(CqlValue::BigInt(offset)),
-                ] => Some(Self::of((*partition, *offset))),
-                _ => None,
-            },
-            _ => None,
         }
     }
 }

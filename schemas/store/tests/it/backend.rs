@@ -14,6 +14,9 @@ use weir_store::{Accounts, History, embedded};
 
 /// A place that a store can be opened in more than once.
 pub(crate) trait Backend: Sized {
+    /// Whether of two writers of a row at the same moment one is told that it was late.
+    const ORDERS_WRITERS: bool = true;
+
     /// A place that holds nothing yet; `None` where there is none on this machine.
     async fn new() -> Option<Self>;
 
@@ -51,6 +54,8 @@ impl Backend for Embedded {
 pub(crate) struct Cql(pub(crate) Config);
 
 impl Backend for Cql {
+    const ORDERS_WRITERS: bool = false;
+
     async fn new() -> Option<Self> {
         static SAID: Once = Once::new();
         let Ok(nodes) = std::env::var("WEIR_TEST_CQL") else {

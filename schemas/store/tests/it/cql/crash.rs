@@ -54,7 +54,7 @@ pub(super) async fn go_down(session: &Session, keyspace: &str, row: &Judged, aft
 
 async fn claim(session: &Session, keyspace: &str, id: &str, source: (i32, i64)) {
     let text = format!(
-        "INSERT INTO {keyspace}.sources (tenant, id, source) VALUES ('acme', ?, ?) IF NOT EXISTS"
+        "INSERT INTO {keyspace}.sources (tenant, id, source) VALUES ('acme', ?, ?) USING TIMESTAMP 1"
     );
     session.query_unpaged(text, (id, source)).await.unwrap();
 }
