@@ -15,6 +15,7 @@ import run  # beside this file
 SERVERS = run.ROOT / "compose/servers"
 HOME = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "weir/servers"
 ROLES = ("ingest", "process", "sink", "query")
+WARM = 10_000
 
 
 def cpu(pid):
@@ -116,21 +117,21 @@ def path(options, texts, number=20_000):
     results = []
     for partitions in options.partitions:
         with Roles(options.weir, options.kafka, options.cql, partitions) as roles:
-            source = run.messages(texts, number + 500)
+            source = run.messages(texts, number + WARM)
             send = lambda part: [roles.call("POST", "/v1/messages/batch", json.dumps(part[i:i + 100]))[0] for i in range(0, len(part), 100)]
-            # Everything has run once.
-            assert set(send(source[:500])) == {202}
-            while roles.stored() < 500:
+            # The servers were started a moment ago, and compile themselves while they run.
+            assert set(send(source[:WARM])) == {202}
+            while roles.stored() < WARM:
                 time.sleep(0.1)
             before, began = roles.used(), time.time()
-            assert set(send(source[500:])) == {202}
+            assert set(send(source[WARM:])) == {202}
             accepted = time.time() - began
-            while roles.stored() < number + 500:
+            while roles.stored() < number + WARM:
                 time.sleep(0.1)
             seconds = time.time() - began
             used = {name: round(now - before[name], 2) for name, now in roles.used().items()}
             rows = roles.sql("SELECT count(*), count(DISTINCT message_id) FROM messages")[0]
-            assert rows == [number + 500] * 2, rows
+            assert rows == [number + WARM] * 2, rows
             mine = sum(used[role] for role in ROLES)
             results.append({"partitions": partitions, "messages_per_s": round(number / seconds), "accept_s": round(accepted, 2),
                             "weir_cpu_s": round(mine, 2), "cpu_s": used, "messages_per_cpu_s": round(number / mine),

@@ -203,6 +203,7 @@ impl Inner {
         done: impl FnOnce(&T),
     ) -> Result<T, E> {
         let tables = self.read()?;
+        tables.make_room()?;
         let mut batch = tables.db.batch().durability(Some(PersistMode::SyncData));
         let answer = fill(&tables, writer, &mut batch).inspect_err(|_| {
             // Some of them may have been in the batch that is given up.

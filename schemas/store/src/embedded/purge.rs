@@ -140,7 +140,7 @@ impl Inner {
 }
 
 /// Writes out what the tables have in memory.
-fn write_out(tables: &Tables) -> Result<(), Error> {
+pub(super) fn write_out(tables: &Tables) -> Result<(), Error> {
     for table in tables.all() {
         table.rotate_memtable().map_err(failed)?;
     }

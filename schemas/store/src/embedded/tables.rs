@@ -13,6 +13,7 @@ use fjall::{
 };
 
 use super::keys;
+use super::purge::write_out;
 use crate::Error;
 
 const MIB: u64 = 1_024 * 1_024;
@@ -20,6 +21,8 @@ const CACHE: u64 = 16 * MIB;
 /// The least that the engine takes. Also what is read again after a crash, at most
 /// about twice.
 const LOG: u64 = 64 * MIB;
+/// All buffers of all tables at most; full ones that wait to be written out are 80 MiB.
+const BUFFERS: u64 = 96 * MIB;
 const OPEN_FILES: usize = 256;
 /// Entries of a batch of the upgrade.
 const AT_ONCE: usize = 1_000;
@@ -68,6 +71,16 @@ impl Tables {
             meta: db.keyspace("meta", || buffer(1))?,
             db: db.clone(),
         })
+    }
+
+    /// Waits for the engine to write out its memory where that is more than it should be.
+    /// It is told to when a buffer is full, but forgets it while very many merges wait:
+    /// then the buffers, and what is read again at the next start, would grow without end.
+    pub(super) fn make_room(&self) -> Result<(), Error> {
+        if self.db.write_buffer_size() > BUFFERS {
+            write_out(self)?;
+        }
+        Ok(())
     }
 
     /// Every table.
