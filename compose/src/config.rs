@@ -446,6 +446,34 @@ mod tests {
     }
 
     #[test]
+    fn retention_counts_for_log_history_and_lake() {
+        let kept = from_file("").unwrap();
+        assert!(kept.longest_text().is_none() && kept.lake_retention().is_for_good());
+        let text = "[retention]\ntext_days = 30\nverdict_days = 365\n\
+                    [retention.tenants.acme]\ntext_days = 7\n";
+        let config = from_file(text).unwrap();
+        assert_eq!(config.cql.retention, config.retention);
+        let week = Duration::from_hours(7 * 24);
+        assert_eq!(
+            config.longest_text(),
+            Some(week),
+            "all tenants share the log"
+        );
+        let lake = config.lake_retention();
+        assert_eq!(
+            (lake.default.text_days, lake.default.verdict_days),
+            (30, 365)
+        );
+        let acme = lake.tenants["acme"];
+        assert_eq!((acme.text_days, acme.verdict_days), (7, 365));
+
+        let wrong = from_file("[retention]\nverdict_days = 30\n").unwrap_err();
+        assert!(format!("{wrong:#}").contains("text_days"), "{wrong:#}");
+        let old = from_file("[cql.retention]\ntext_days = 7\n").unwrap_err();
+        assert!(format!("{old:#}").contains("retention"), "{old:#}");
+    }
+
+    #[test]
     fn what_is_printed_can_be_read_back() {
         let text = shown(&Config::default()).unwrap();
         assert_eq!(from_file(&text).unwrap().listen, Config::default().listen);
