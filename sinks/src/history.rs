@@ -4,7 +4,7 @@
 //! the store refuses for good is given up alone: it never holds back the rows
 //! behind it. Any other failure counts as nothing done, and the same records come again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,6 +24,9 @@ pub const REFUSED: &str = "refused_by_store";
 pub struct Writer {
     store: Arc<dyn History>,
     erasures: Erased,
+    /// Rows by topic partition and offset that the store refused in a call that failed in
+    /// another place: it need not say so again.
+    refused: BTreeSet<(i32, i64)>,
     metrics: HistoryMetrics,
 }
 
@@ -43,6 +46,7 @@ impl Writer {
         Ok(Self {
             store,
             erasures: Erased::default(),
+            refused: BTreeSet::new(),
             metrics: HistoryMetrics::new(registry)?,
         })
     }
@@ -65,13 +69,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes rows and answers which of them (by index) the store refuses for good.
+    /// Writes rows; `refused` gets those (by index) that the store refuses for good, also
+    /// where the rest then fails.
     fn write<'a>(
         &'a self,
         partition: i32,
         rows: &'a [Judged],
         first: usize,
-    ) -> BoxFuture<'a, Result<Vec<usize>, Error>> {
+        refused: &'a mut Vec<usize>,
+    ) -> BoxFuture<'a, Result<(), Error>> {
         async move {
             let timer = self.metrics.write_seconds.start_timer();
             let outcome = self.store.write(partition, rows).await;
@@ -82,15 +88,18 @@ impl Writer {
                     self.metrics
                         .replays
                         .inc_by(rows.len().saturating_sub(written) as u64);
-                    Ok(Vec::new())
+                    Ok(())
                 }
-                Err(Error::Refused(_)) if rows.len() == 1 => Ok(vec![first]),
+                Err(Error::Refused(_)) if rows.len() == 1 => {
+                    refused.push(first);
+                    Ok(())
+                }
                 // All or nothing: halve until the refused row stands alone.
                 Err(Error::Refused(_)) => {
                     let (left, right) = rows.split_at(rows.len() / 2);
-                    let mut refused = self.write(partition, left, first).await?;
-                    refused.extend(self.write(partition, right, first + left.len()).await?);
-                    Ok(refused)
+                    self.write(partition, left, first, refused).await?;
+                    self.write(partition, right, first + left.len(), refused)
+                        .await
                 }
                 Err(error) => Err(error),
             }
@@ -162,23 +171,25 @@ impl Stage for Writer {
         // All at once, so that the store may share one sync; and all to their end, even
         // if one fails, so that what was written is counted.
         let this = &*self;
-        let refused = join_all(groups.iter().map(|(partition, group)| async move {
-            let refused = this.write(*partition, &group.rows, 0).await?;
-            Ok::<_, Error>(
-                refused
-                    .into_iter()
-                    .map(|at| group.records[at])
-                    .collect::<Vec<_>>(),
-            )
+        let outcomes = join_all(groups.iter().map(|(partition, group)| async move {
+            let mut refused = Vec::new();
+            let outcome = this.write(*partition, &group.rows, 0, &mut refused).await;
+            let records = refused.into_iter().map(|at| group.records[at]);
+            (records.collect::<Vec<_>>(), outcome)
         }))
-        .await
-        .into_iter()
-        .collect::<Result<Vec<_>, _>>()?;
+        .await;
+        let (refused, outcomes): (Vec<_>, Vec<_>) = outcomes.into_iter().unzip();
+        let place = |index: usize| (records[index].partition, records[index].offset);
+        self.refused
+            .extend(refused.into_iter().flatten().map(place));
+        outcomes.into_iter().collect::<Result<(), _>>()?;
 
+        let refused = std::mem::take(&mut self.refused);
+        let refused = (0..records.len()).filter(|index| refused.contains(&place(*index)));
         // Counted only now: a failed call comes again as a whole.
         self.metrics.replays.inc_by(repeated);
         self.metrics.erased.inc_by(erased);
-        given_up.extend(refused.into_iter().flatten().map(|index| (index, REFUSED)));
+        given_up.extend(refused.map(|index| (index, REFUSED)));
         given_up.sort_unstable_by_key(|(index, _)| *index);
         Ok(Outcome {
             done,

@@ -68,8 +68,8 @@ pub trait History: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Error::Refused`] when the rows are not of that partition, not in order, or
-    /// one of them can never be stored: nothing was written then, unless only the
-    /// database itself could tell. Otherwise when the store fails.
+    /// one of them can never be stored, also where it lies below the fence: nothing was
+    /// written then, unless only the database itself could tell. Otherwise when the store fails.
     async fn write(&self, partition: i32, rows: &[Judged]) -> Result<usize, Error>;
 
     /// Writes one row whatever the fence of its partition says, and moves no fence; the

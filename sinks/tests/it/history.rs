@@ -187,3 +187,48 @@ async fn a_store_that_is_away_settles_nothing_and_the_retry_writes_all_once() {
         (Some(4), Some(4))
     );
 }
+
+/// A store whose own limits refuse the row, and one that only now and then says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_row_is_given_up_also_when_the_call_fails_elsewhere_or_was_not_heard_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let faulty = Arc::new(Faulty {
+        store: Arc::clone(&store),
+        refuses: &["0-2"],
+        away: AtomicBool::new(true),
+    });
+    let (mut writer, _) = stage(Arc::clone(&faulty) as _);
+    let mut both = records(0, 0..5);
+    both.extend(records(1, 0..5));
+    // What is behind it is written and moves the fence; the other partition fails the call.
+    writer.handle(&both).await.unwrap_err();
+    assert_eq!(store.fence(0).await.unwrap(), Some(4));
+    faulty.away.store(false, Ordering::Relaxed);
+    let outcome = writer.handle(&both).await.unwrap();
+    let dead: Vec<_> = outcome.dead.iter().map(|dead| dead.offset).collect();
+    assert_eq!(dead, [2]);
+    assert!(
+        writer
+            .handle(&records(0, 5..7))
+            .await
+            .unwrap()
+            .dead
+            .is_empty()
+    );
+
+    // A row too long for the store's keys: another process finds it below the fence.
+    let mut long = crate::support::judged(0, 7, jiff::Timestamp::now());
+    long.message.channel = "x".repeat(100_000);
+    let batch = [crate::support::record_of(0, 7, long), record(0, 8, 8)];
+    for _ in 0..2 {
+        let (mut writer, _) = stage(Arc::clone(&store) as _);
+        let outcome = writer.handle(&batch).await.unwrap();
+        assert_eq!(
+            outcome.dead.len(),
+            1,
+            "it must not be lost without a letter"
+        );
+        assert_eq!(store.fence(0).await.unwrap(), Some(8));
+    }
+}

@@ -68,12 +68,14 @@ impl Store {
         let Some(last) = rows.last() else {
             return Ok(0);
         };
+        // Also of those below the fence: one that was refused before is refused again, until
+        // whoever gives it up has done so.
+        let mut rows = self.fitting(rows.iter())?;
         let fence = self.read_fence(partition).await?;
         if Some(last.source.offset) <= fence {
             return Ok(0);
         }
-        let above = rows.iter().filter(|row| Some(row.source.offset) > fence);
-        let rows = self.fitting(above)?;
+        rows.retain(|row| Some(row.source.offset) > fence);
         match self.store(&rows).await {
             Ok(written) => {
                 self.move_fence(partition, last.source.offset).await?;

@@ -65,12 +65,11 @@ impl History for Store {
         if !rows.is_sorted_by(|a, b| a.source.offset < b.source.offset) {
             return Err(Error::Refused("its offset does not follow the one before"));
         }
+        // Also of those below the fence: one that was refused before is refused again, until
+        // whoever gives it up has done so.
+        let mut rows: Vec<Prepared> = rows.iter().map(Prepared::new).collect::<Result<_, _>>()?;
         let above = self.inner.fences.read().get(&partition).copied();
-        let rows: Vec<Prepared> = rows
-            .iter()
-            .filter(|row| Some(row.source.offset) > above)
-            .map(Prepared::new)
-            .collect::<Result<_, _>>()?;
+        rows.retain(|row| Some(row.offset) > above);
         if rows.is_empty() {
             return Ok(0);
         }
