@@ -205,13 +205,29 @@ impl Source {
         let mut config: Config = figment
             .merge(env.split("__"))
             .extract()
-            .map_err(|error| anyhow::anyhow!("{error}"))
+            .map_err(|error| told(&error))
             .context("a setting is wrong")?;
         config.read_secrets()?;
         config.cql.retention = config.retention.clone();
         config.check()?;
         Ok(config)
     }
+}
+
+/// Words in the names of settings that may hold a secret.
+const SECRET: [&str; 5] = ["password", "secret", "key", "token", "jaas"];
+
+fn is_secret(name: &str) -> bool {
+    SECRET.iter().any(|word| name.contains(word))
+}
+
+/// What is wrong, without the value where that may be a secret.
+fn told(error: &figment::Error) -> anyhow::Error {
+    let name = error.path.join(".");
+    if is_secret(&name) {
+        return anyhow::anyhow!("the setting `{name}` must be text: write it in quotes");
+    }
+    anyhow::anyhow!("{error}")
 }
 
 impl Config {
@@ -358,10 +374,7 @@ impl Command {
 fn shown(config: &Config) -> Result<String> {
     let mut config = config.clone();
     for (name, value) in &mut config.bus.properties {
-        if ["password", "secret", "key", "token", "jaas"]
-            .iter()
-            .any(|word| name.contains(word))
-        {
+        if is_secret(name) {
             *value = "(hidden)".to_owned();
         }
     }
@@ -413,6 +426,20 @@ mod tests {
             !text.contains("hunter2") && text.contains("sasl.password"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_secret_of_the_wrong_kind_is_refused_without_showing_it() {
+        for text in [
+            "[cql]\npassword = 12345678\n",
+            "[bus.properties]\n\"sasl.password\" = 12345678\n",
+        ] {
+            let refusal = format!("{:#}", from_file(text).unwrap_err());
+            assert!(
+                refusal.contains("password") && !refusal.contains("1234"),
+                "{refusal}"
+            );
+        }
     }
 
     #[test]

@@ -82,7 +82,10 @@ async fn serve(role: Role, config: Config) -> Result<()> {
     let judge = (role == Role::Process)
         .then(|| runtime::judge(&config.model, &registry))
         .transpose()?;
-    let Some(backends) = until(&stop, Backends::reach(&config)).await? else {
+    let reached = until(&stop, Backends::reach(&config));
+    let limits = Limits::of(&config);
+    let (listener, reached) = serve::meanwhile(listener, &registry, limits, reached).await?;
+    let Some(backends) = reached? else {
         return Ok(());
     };
     let stages = Stages::new(&stop);
@@ -128,7 +131,7 @@ async fn work(
 fn auth(config: &Config, backends: &Backends, registry: &Registry) -> Result<Auth> {
     ensure!(
         weir_auth::has_signing_key(&backends.secrets),
-        "there is no signing key in {}: run `weir migrate` with the same settings, or copy the folder from where it ran",
+        "there is no signing key in {}: copy the folder from where `weir migrate` ran; run it where nobody did yet",
         backends.secrets.display()
     );
     Ok(Auth::open(

@@ -135,7 +135,7 @@ impl Started {
             self.routers,
             registry,
             self.readiness,
-            accept::fitting(limits.connections),
+            limits.connections(),
             stop.clone(),
         );
         tokio::pin!(served);
@@ -167,6 +167,11 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// Connections at a time, as far as the system lets us.
+    pub(crate) fn connections(self) -> usize {
+        accept::fitting(self.connections)
+    }
+
     pub(crate) const fn of(config: &Config) -> Self {
         Self {
             connections: config.connections,

@@ -23,6 +23,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use weir_auth::door::{Code, Problem};
 
 use crate::accept;
+use crate::run::Limits;
 
 /// Answers `Ok` or why that part is not ready.
 pub(crate) type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
@@ -108,6 +109,39 @@ pub(crate) async fn run(
         })
         .layer(CatchPanicLayer::custom(panicked));
     accept::serve(listener, app, connections, stop).await;
+}
+
+/// Serves while `work` goes on what can be said before it is done: that the process lives,
+/// that it is not ready, its metrics, and to everybody else to come again. Answers the
+/// listener too, for what then serves.
+pub(crate) async fn meanwhile<T>(
+    listener: TcpListener,
+    registry: &Registry,
+    limits: Limits,
+    work: impl Future<Output = T>,
+) -> Result<(TcpListener, T)> {
+    let listener = listener.into_std()?;
+    let shared = TcpListener::from_std(listener.try_clone()?)?;
+    let mut readiness = Readiness::default();
+    readiness.add("backends", || async {
+        Err("brokers and database are not reached yet".to_owned())
+    });
+    let app = operations(registry.clone(), readiness).fallback(|| async {
+        Problem::new(
+            Code::Unavailable,
+            "brokers and database are not reached yet",
+        )
+        .retry_after(FRESH)
+    });
+    let stop = CancellationToken::new();
+    let served = accept::serve(shared, app, limits.connections(), stop.clone());
+    let work = async {
+        let done = work.await;
+        stop.cancel();
+        done
+    };
+    let ((), done) = tokio::join!(served, work);
+    Ok((TcpListener::from_std(listener)?, done))
 }
 
 /// The panic itself is in the log; what it says is not for callers.
