@@ -20,6 +20,11 @@ import stores
 DISK_MIB = 400
 # The longest that a rebalance may hold up a verdict, in seconds.
 STALL = 10
+# Of the messages that the producers would send undisturbed, at least so many must be acknowledged:
+# with hardly any, nothing can go wrong.
+SHARE = 0.1
+# The longest that Weir may take to be whole again after anything, in seconds.
+WHOLE = 120
 ACTIONS = {1: "allow", 2: "flag", 3: "hold", 4: "block"}
 
 
@@ -62,6 +67,9 @@ class Run:
         all_of_them = faults.REAL if self.kind == "real" else faults.EMBEDDED
         chosen = [fault for fault in all_of_them if not self.options.short or fault in faults.SHORT]
         if self.options.only:
+            known = {fault.__name__ for fault in faults.REAL + faults.EMBEDDED} | {"kill"}
+            if unknown := set(self.options.only) - known:
+                raise SystemExit(f"there is no fault {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
             chosen = [fault for fault in all_of_them if fault.__name__ in self.options.only]
         chosen = [fault for fault in chosen if fault.__name__ not in self.left_out]
         chosen *= self.options.repeat
@@ -75,7 +83,7 @@ class Run:
         threading.Thread(target=self.supervise, daemon=True).start()
         self.prober = load.Prober(self.cluster, "default", self.keys["default"], self.ledger)
         self.prober.start()
-        producers = self.producers(8, self.rate / 8)
+        began, producers = time.time(), self.producers(8, self.rate / 8)
         time.sleep(3)
         kills = 0 if self.options.only and "kill" not in self.options.only else self.options.kills
         plan = self.faults()
@@ -91,6 +99,7 @@ class Run:
                     self.cluster.wait_ready()
                 time.sleep(max(0, 1 - self.random.random() * 0.2))
         time.sleep(2)
+        self.sent_for = time.time() - began
         for thread in (*producers, self.prober):
             thread.done.set()
         for thread in (*producers, self.prober):
@@ -109,8 +118,11 @@ class Run:
             # The next fault meets a Weir that is whole again, and this says when it was.
             self.cluster.wait_ready()
             seen, mended = len(self.prober.waits), time.time()
-            while not [began for began, _ in self.prober.waits[seen:] if began >= mended] and time.time() - mended < 120:
+            while not [began for began, _ in self.prober.waits[seen:] if began >= mended]:
                 time.sleep(0.05)
+                if time.time() - mended > WHOLE:
+                    self.violations.append((f"no verdict in {WHOLE} s after {fault.__name__}", ("", "")))
+                    break
             whole = time.time()
             # Of those that were under way as well.
             waits = [seconds for sent, seconds in self.prober.waits if sent + seconds >= began]
@@ -164,6 +176,7 @@ class Run:
         plain = {partition: [v for _, v in rows] for partition, rows in verdicts.items()}
         found, order = {}, []
         found["lake"] = stores.lake(self.cluster.lake)
+        self.violations += stores.lake_content(self.cluster.lake, expected)
         found["SQL"] = stores.sql(self.cluster.sql().address, self.keys)
         doors = self.cluster.doors()
         for door in doors:
@@ -178,6 +191,9 @@ class Run:
             found |= tables
             self.senders(expected, optional, senders, "table sender_messages")
         self.violations += ledger.faults + order
+        self.violations += [(f"{process.name} ended by itself ({end})", ("", "")) for process in self.cluster.processes for end in process.ends]
+        if len(expected) < self.options.rate * self.sent_for * SHARE:
+            self.violations.append((f"only {len(expected)} messages were acknowledged in {self.sent_for:.0f} s", ("", "")))
         self.violations += compare.compare(expected, optional, log, plain, found)
         self.violations += compare.out_of_order(ledger.order, log)
         counted = collections.Counter((tenant, ACTIONS[rows[0].action]) for (tenant, _), rows in compare.effective(plain).items())

@@ -45,12 +45,16 @@ class Process:
 
     def __init__(self, name, argv, env, log, address):
         self.name, self.argv, self.env, self.log, self.address = name, argv, env, log, address
-        self.child, self.paused, self.peak_mib, self.starts = None, False, 0.0, 0
+        self.child, self.paused, self.peak_mib = None, False, 0.0
+        # Ends that nobody asked for, by exit status.
+        self.ends, self.asked = [], True
         self.lock = threading.RLock()
 
     def start(self):
         with self.lock:
-            self.starts += 1
+            if self.child is not None and not self.asked:
+                self.ends.append(self.child.poll())
+            self.asked = False
             with open(self.log, "a") as log:
                 self.child = subprocess.Popen(self.argv, env=self.env, stdout=subprocess.DEVNULL, stderr=log)
 
@@ -75,12 +79,14 @@ class Process:
 
     def kill(self):
         with self.lock:
+            self.asked = self.asked or self.running()
             self.signal(signal.SIGKILL)
             if self.child:
                 self.child.wait()
 
     def stop(self):
         with self.lock:
+            self.asked = self.asked or self.running()
             self.signal(signal.SIGTERM)
             if self.child:
                 self.child.wait(60)
@@ -113,8 +119,8 @@ class Cluster:
         address = f"127.0.0.1:{free_port()}"
         argv = [self.weir, *args, "--listen", address]
         process = Process(name, argv, self.env | env, self.folder / f"{name}.log", address)
-        self.processes.append(process)
         process.start()
+        self.processes.append(process)
         return process
 
     def of(self, role):
@@ -130,9 +136,10 @@ class Cluster:
 
     def wait_ready(self, seconds=120):
         began = time.time()
-        while not all(process.ready() for process in self.processes if process.running()):
+        up = lambda: [process for process in self.processes if not getattr(process, "down", False)]
+        while not all(process.running() and process.ready() for process in up()):
             if time.time() - began > seconds:
-                late = [process.name for process in self.processes if not process.ready()]
+                late = [process.name for process in up() if not process.ready()]
                 raise RuntimeError(f"not ready after {seconds} s: {late}")
             self.watch()
             time.sleep(0.2)
@@ -171,7 +178,16 @@ class Real(Cluster):
             "WEIR_SERVERS_HOME": str(self.folder / "servers"), "WEIR_KAFKA_PORT": str(self.kafka_port),
             "WEIR_CASSANDRA_PORT": str(self.cassandra_port), "WEIR_KAFKA_PROXY_PORT": str(self.proxy_port)}
         self.brokers = f"127.0.0.1:{self.kafka_port}"
-        self.server("up", "kafka", "cassandra")
+        try:
+            self.server("up", "kafka", "cassandra")
+            self.set_up(partitions)
+        except BaseException:
+            # Nobody else knows of them yet.
+            super().close()
+            self.server("down")
+            raise
+
+    def set_up(self, partitions):
         # One processor reaches Kafka through this, so that its network can be cut.
         self.proxy = proxy.Proxy(self.proxy_port, self.kafka_port + 2)
         config = self.folder / "weir.toml"

@@ -156,6 +156,7 @@ def poison(run):
 
 def overload(run):
     """ten times the usual load"""
+    answers = dict(run.ledger.answers)
     before, began = {p.name: p.memory() for p in run.cluster.processes}, time.time()
     more, most = run.producers(20, rate=run.rate * 10 / 20, first=100), dict(before)
     while time.time() < began + run.long(10, 60):
@@ -169,8 +170,9 @@ def overload(run):
     normal = p99([seconds for at, seconds in run.ledger.accepted if at < began])
     under = [seconds for at, seconds in run.ledger.accepted if at >= began]
     grown = max(most[name] / before[name] for name in before if before[name])
+    refused = sum(run.ledger.answers[status] - answers.get(status, 0) for status in (429, 503))
     run.remarks.append(f"Overload: {len(under) / (time.time() - began):.0f} accepted requests a second; p99 of one {p99(under) * 1e3:.0f} ms, "
-                       f"{normal * 1e3:.0f} ms before; memory of a process at most {grown:.2f} times what it was.")
+                       f"{normal * 1e3:.0f} ms before; {refused} requests refused; memory of a process at most {grown:.2f} times what it was.")
 
 
 def clock_back(run):

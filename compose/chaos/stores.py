@@ -89,17 +89,32 @@ def history_over_http(address, keys, expected):
         mine = {id: value for (owner, id), value in expected.items() if owner == tenant}
         for id in mine:
             status, _, body = weir.ask(address, "GET", f"/v1/messages/{urllib.parse.quote(id)}", key)
-            if status == 200:
-                by_id.append(((tenant, id), micros(json.loads(body)["verdict"]["judged_at"]) if b'"verdict"' in body else None))
+            if status == 200 and (found := json.loads(body))["status"] == "judged":
+                by_id.append(((tenant, id), micros(found["verdict"]["judged_at"])))
+                order += content((tenant, id), mine[id], found, "history by id")
         for kind, names, rows in (("channels", {value[0] for value in mine.values()}, by_channel),
                                   ("senders", {value[1] for value in mine.values() if value[1]}, by_sender)):
             for name in sorted(names):
                 page = list(pages(address, key, f"/v1/{kind}/{urllib.parse.quote(name)}/messages"))
                 rows += [((tenant, row["id"]), micros(row["verdict"]["judged_at"])) for row in page]
+                order += [wrong for row in page if row["id"] in mine for wrong in content((tenant, row["id"]), mine[row["id"]], row, f"history by {kind}")]
                 times = [row["received_at"] for row in page]
                 if [micros(at) for at in times] != sorted((micros(at) for at in times), reverse=True):
                     order.append((f"{kind} out of order", (tenant, name)))
     return {"history by id": by_id, "history by channel": by_channel, "history by sender": by_sender}, order
+
+
+def content(key, expected, row, name):
+    """What a store says of a message that was acknowledged with another channel, sender or text."""
+    found = (row["channel"], row.get("sender") or "", row["text"])
+    return [] if found == expected else [(f"another channel, sender or text in {name}", key)]
+
+
+def lake_content(folder, expected):
+    """The same of every row of the Delta table."""
+    table = deltalake.DeltaTable(str(folder)).to_pyarrow_table(columns=["tenant", "message_id", "channel", "sender", "text"])
+    rows = ((row["tenant"], row["message_id"], row) for row in table.to_pylist())
+    return [wrong for tenant, id, row in rows if (tenant, id) in expected for wrong in content((tenant, id), expected[tenant, id], row, "the lake")]
 
 
 def pages(address, key, path):
