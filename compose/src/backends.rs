@@ -17,6 +17,7 @@ use weir_store::{Accounts, History, cql, embedded};
 
 use crate::config::{Config, Store};
 use crate::data::DataDir;
+use crate::retention;
 use crate::serve::Readiness;
 
 /// User name of Weir's own clients at the embedded broker.
@@ -150,7 +151,7 @@ async fn start_broker(config: &Config, data: &DataDir, registry: &Registry) -> R
 /// Makes what is missing of the topics.
 pub(crate) async fn make_topics(config: &Config, bus: &weir_bus::Config) -> Result<()> {
     let retention = Duration::from_secs(u64::from(config.bus.retention_hours) * 3600);
-    weir_bus::create_topics(bus, retention, config.longest_text())
+    weir_bus::create_topics(bus, retention, retention::of_log(&config.retention))
         .await
         .context("the topics can't be made")
 }

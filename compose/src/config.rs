@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -15,7 +14,6 @@ use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use weir_sinks::lake;
 use weir_store::Retention;
 
 /// Where the settings come from.
@@ -306,35 +304,6 @@ impl Config {
         }
     }
 
-    /// The retention, as the lake takes it.
-    pub(crate) fn lake_retention(&self) -> lake::Retention {
-        let days = |(text_days, verdict_days)| lake::Days {
-            text_days,
-            verdict_days,
-        };
-        let tenants = self.retention.tenants.keys();
-        lake::Retention {
-            default: days((self.retention.text_days, self.retention.verdict_days)),
-            tenants: tenants
-                .map(|tenant| (tenant.clone(), days(self.retention.of(tenant))))
-                .collect(),
-        }
-    }
-
-    /// How long the log may keep any text: the shortest time of any tenant, because all
-    /// tenants share its topics. `None`: for as long as it likes.
-    pub(crate) fn longest_text(&self) -> Option<Duration> {
-        let all = (self.retention.text_days, self.retention.verdict_days);
-        let tenants = self.retention.tenants.keys();
-        tenants
-            .map(|tenant| self.retention.of(tenant))
-            .chain([all])
-            .flat_map(|(text, verdict)| [text, verdict])
-            .filter(|days| *days > 0)
-            .min()
-            .map(|days| Duration::from_hours(24 * u64::from(days)))
-    }
-
     pub(crate) fn bus(&self, brokers: String, security: weir_bus::Security) -> weir_bus::Config {
         weir_bus::Config {
             brokers,
@@ -382,12 +351,12 @@ fn shown(config: &Config) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use secrecy::ExposeSecret as _;
 
     use super::*;
 
-    fn from_file(text: &str) -> Result<Config> {
+    pub(crate) fn from_file(text: &str) -> Result<Config> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weir.toml");
         std::fs::write(&file, text).unwrap();
@@ -470,34 +439,6 @@ mod tests {
         from_file(wrong).unwrap();
         let refusal = from_file(&format!("store = \"scylla\"\n{wrong}")).unwrap_err();
         assert!(format!("{refusal:#}").contains("keyspace"), "{refusal:#}");
-    }
-
-    #[test]
-    fn retention_counts_for_log_history_and_lake() {
-        let kept = from_file("").unwrap();
-        assert!(kept.longest_text().is_none() && kept.lake_retention().is_for_good());
-        let text = "[retention]\ntext_days = 30\nverdict_days = 365\n\
-                    [retention.tenants.acme]\ntext_days = 7\n";
-        let config = from_file(text).unwrap();
-        assert_eq!(config.cql.retention, config.retention);
-        let week = Duration::from_hours(7 * 24);
-        assert_eq!(
-            config.longest_text(),
-            Some(week),
-            "all tenants share the log"
-        );
-        let lake = config.lake_retention();
-        assert_eq!(
-            (lake.default.text_days, lake.default.verdict_days),
-            (30, 365)
-        );
-        let acme = lake.tenants["acme"];
-        assert_eq!((acme.text_days, acme.verdict_days), (7, 365));
-
-        let wrong = from_file("[retention]\nverdict_days = 30\n").unwrap_err();
-        assert!(format!("{wrong:#}").contains("text_days"), "{wrong:#}");
-        let old = from_file("[cql.retention]\ntext_days = 7\n").unwrap_err();
-        assert!(format!("{old:#}").contains("retention"), "{old:#}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod lone;
 mod memory;
 mod migrate;
 mod replay;
+mod retention;
 mod roles;
 mod run;
 mod runtime;
@@ -29,7 +30,6 @@ mod signals;
 mod sql;
 mod text_input;
 mod up;
-mod upkeep;
 
 use std::process::ExitCode;
 

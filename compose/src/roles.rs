@@ -27,6 +27,7 @@ use weir_store::History;
 
 use crate::admin::{self, erase::Erasing};
 use crate::config::Config;
+use crate::retention;
 use crate::serve::Readiness;
 
 /// Records that a stage takes at a time. Enough for the model to sort by length, few
@@ -123,7 +124,7 @@ pub(crate) async fn sink(parts: &Parts, stop: &CancellationToken) -> Result<Runn
             url: parts.lake.clone(),
             every: Duration::from_millis(parts.config.sink.lake_every_ms),
             rows: parts.config.sink.lake_rows,
-            keep: parts.config.lake_retention(),
+            keep: retention::of_lake(&parts.config.retention),
             ..weir_sinks::lake::Config::default()
         },
         &parts.registry,

@@ -19,7 +19,7 @@ use crate::config::{self, Config};
 use crate::data::{DataDir, STORE_COPY};
 use crate::roles::Role;
 use crate::run::{self, Limits, Stages, Started};
-use crate::{admin, check, first_run, logs, memory, runtime, serve, signals, upkeep};
+use crate::{admin, check, first_run, logs, memory, retention, runtime, serve, signals};
 
 /// `weir up`
 #[derive(Debug, Args)]
@@ -67,7 +67,7 @@ async fn up(config: Config, roles: &[Role]) -> Result<()> {
     };
     let stages = Stages::new(&stop);
     let limits = Limits::of(&config);
-    let retention = config.retention.clone();
+    let kept = config.retention.clone();
     let work = async {
         let started = start(config, roles, judge, &backends, &registry, &stages);
         let Some((auth, mut started)) = until(&stop, started).await? else {
@@ -77,7 +77,7 @@ async fn up(config: Config, roles: &[Role]) -> Result<()> {
             let copy = data.path(STORE_COPY);
             started.offer(admin::backup::router(auth.clone(), store.clone(), copy));
             let stop = stages.door().clone();
-            tokio::spawn(upkeep::expire(store.clone(), retention, stop));
+            tokio::spawn(retention::expire(store.clone(), kept, stop));
         }
         let first = first_run::administrator(&auth, &data, &base).await?;
         welcome(&base, first.as_deref())?;
