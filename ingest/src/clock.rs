@@ -3,7 +3,8 @@
 //!
 //! History sorts a channel by this time and then by source offset. While the clock is
 //! behind, messages get the last time again and stay in order by their offsets. Weir's
-//! own ids begin with the same time.
+//! own ids begin with the same time. An erasure takes what was received up to a moment:
+//! nothing that comes after it may be received at that moment, or it would be lost.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -28,6 +29,12 @@ impl Clock {
     pub(crate) fn saw(&self, received_at: Timestamp) {
         self.last
             .fetch_max(received_at.as_microsecond(), Ordering::Relaxed);
+    }
+
+    /// What is received from now on, here, is received after that moment.
+    pub(crate) fn pass(&self, moment: Timestamp) {
+        self.last
+            .fetch_max(moment.as_microsecond() + 1, Ordering::Relaxed);
     }
 
     fn not_before(&self, clock: Timestamp) -> Timestamp {
@@ -66,6 +73,15 @@ mod tests {
         let noon: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         clock.saw(noon);
         assert_eq!(clock.not_before(noon - SignedDuration::from_hours(1)), noon);
+    }
+
+    #[test]
+    fn a_moment_that_was_passed_does_not_come_again() {
+        let clock = Clock::default();
+        let noon: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        clock.pass(noon);
+        assert!(clock.not_before(noon) > noon);
+        assert!(clock.not_before(noon - SignedDuration::from_hours(1)) > noon);
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(crate) fn follow(
         let erasures: Vec<Erasure> = records.iter().filter_map(weir_bus::erasure).collect();
         inner.verdicts.erase(&erasures);
         for erasure in &erasures {
+            // Asked for at another process, whose clock is ahead.
+            inner.clock.pass(erasure.up_to);
             inner.recent.erase(erasure);
         }
     })?;

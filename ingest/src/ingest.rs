@@ -62,6 +62,9 @@ impl Ingest {
         let (erasures, next) = weir_bus::erasures(bus).await?;
         // Half of what is remembered: the other half is for what comes.
         let clock = Clock::default();
+        for erasure in &erasures {
+            clock.pass(erasure.up_to);
+        }
         let erased = erasures.iter().cloned().collect();
         recent::seed(&recent, &clock, bus, config.recent_ids / 2, &erased).await?;
         let inner = Arc::new(Inner {
@@ -94,10 +97,14 @@ impl Ingest {
         self.tail.caught_up().await;
     }
 
-    /// The time that messages are received at: now, or the latest that was given out.
+    /// The moment that an erasure asked for now reaches up to: what was received before
+    /// it, or at it, was accepted before this call or while it ran; what this process
+    /// accepts later is received after it.
     #[must_use]
-    pub fn now(&self) -> jiff::Timestamp {
-        self.inner.clock.now()
+    pub fn erase_up_to(&self) -> jiff::Timestamp {
+        let moment = self.inner.clock.now();
+        self.inner.clock.pass(moment);
+        moment
     }
 
     pub(crate) fn inner(&self) -> &Inner {

@@ -112,7 +112,10 @@ impl Writer {
     async fn erase(&self) -> Result<(), Error> {
         while let Some(erasure) = self.erasures.next() {
             let what = match erasure.target {
-                Target::Message(id) => Erase::Message(id),
+                Target::Message(id) => Erase::Message {
+                    id,
+                    up_to: erasure.up_to,
+                },
                 Target::Sender(name) => Erase::Sender {
                     name,
                     up_to: erasure.up_to,

@@ -142,7 +142,7 @@ async fn erase(
     let erasure = Erasure {
         tenant,
         target,
-        up_to: erasing.ingest.now(),
+        up_to: erasing.ingest.erase_up_to(),
         requested_at: Timestamp::now(),
         by: caller.id.clone(),
     };
@@ -225,7 +225,10 @@ impl Erasing {
                 name,
                 up_to: erasure.up_to,
             },
-            Target::Message(id) => Erase::Message(id),
+            Target::Message(id) => Erase::Message {
+                id,
+                up_to: erasure.up_to,
+            },
         };
         let erased = self.history.erase(&erasure.tenant, &what).await;
         let erased = erased.map_err(|error| {

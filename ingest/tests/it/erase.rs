@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use weir_bus::Outgoing;
 use weir_records::{Erasure, Target, topic};
@@ -11,10 +11,14 @@ use weir_records::{Erasure, Target, topic};
 use crate::support::{Weir, ask, eventually};
 
 async fn erase(weir: &Weir, tenant: &str, target: Target) {
+    erase_up_to(weir, tenant, target, Timestamp::now()).await;
+}
+
+async fn erase_up_to(weir: &Weir, tenant: &str, target: Target, up_to: Timestamp) {
     let erasure = Erasure {
         tenant: tenant.to_owned(),
         target,
-        up_to: Timestamp::now(),
+        up_to,
         requested_at: Timestamp::now(),
         by: "test".to_owned(),
     };
@@ -99,4 +103,33 @@ async fn an_erased_message_is_not_found_judged_or_pending_here_or_after_a_restar
         status(&weir.router, &key, "ann-later").await,
         StatusCode::OK
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_after_an_erasure_is_received_after_it_whatever_the_clock_says() {
+    let weir = Weir::start().await;
+    let key = weir.full_key("acme").await;
+    let message = |id: &str| json!({"channel": "c", "text": "hello", "id": id, "sender": "ann"});
+    // Asked for at a machine whose clock is ahead.
+    let up_to = Timestamp::now() + SignedDuration::from_hours(1);
+    weir.send(&key, message("before")).await;
+    erase_up_to(&weir, "acme", Target::Sender("ann".to_owned()), up_to).await;
+    eventually("it is forgotten", || async {
+        status(&weir.router, &key, "before").await == StatusCode::NOT_FOUND
+    })
+    .await;
+    weir.send(&key, message("here")).await;
+    let (_, here) = weir.accepted_as("acme", "here").await;
+    assert!(here.received_at > up_to, "{}", here.received_at);
+    assert_eq!(status(&weir.router, &key, "here").await, StatusCode::OK);
+
+    let (again, _) = weir.another().await;
+    let request = Request::post("/v1/messages")
+        .header(header::AUTHORIZATION, format!("Bearer {key}"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(message("there").to_string()))
+        .unwrap();
+    assert_eq!(ask(&again, request).await.status, StatusCode::ACCEPTED);
+    let (_, there) = weir.accepted_as("acme", "there").await;
+    assert!(there.received_at > up_to, "{}", there.received_at);
 }

@@ -27,15 +27,18 @@ const FIRST_TRY: Duration = Duration::from_millis(250);
 /// Dead letters are kept at least so long: someone has to look at them.
 const DEAD_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 const RETENTION: &str = "retention.ms";
-/// Erasures outlive the records that they are about by so much.
-const LONGER: Duration = Duration::from_secs(24 * 3600);
+/// A record outlives its retention by as much as its file takes in others after it.
+const SEGMENT: &str = "segment.ms";
+const LONGEST_SEGMENT: Duration = Duration::from_secs(24 * 3600);
+const FOREVER: &str = "-1";
 
 /// Makes the topics that Weir needs. Those that exist keep their records; they get the
 /// retention, and `weir.verdicts` the partitions of `weir.messages`, if they differ.
 ///
 /// `retention`: how long records are kept; dead letters at least 30 days. `texts`: how long
-/// a text may be kept at most, which bounds both. Erasures are kept a day longer than
-/// anything that could be read or replayed again.
+/// a text may be kept at most, which bounds both. A file of records is closed after an
+/// eighth of that, at most a day, so that they go in time. Erasures stay: a lake that is
+/// restored from a copy, however old, learns from them what it must not hold.
 ///
 /// # Errors
 /// No broker answers, it refuses us, or it refuses a topic.
@@ -320,23 +323,21 @@ pub(crate) fn admin(config: &Config) -> Result<AdminClient<Context>, Error> {
         .map_err(|error| Error::kafka("making a client", &error))
 }
 
-fn make(
-    config: &Config,
-    admin: &AdminClient<Context>,
-    kept: &[(&str, String)],
-) -> Result<(), Error> {
-    let topics = kept.iter().map(|(topic, kept)| {
+fn make(config: &Config, admin: &AdminClient<Context>, kept: &[Kept]) -> Result<(), Error> {
+    let topics = kept.iter().map(|(topic, settings)| {
         let partitions = if *topic == topic::ERASURES {
             1
         } else {
             config.partitions
         };
-        NewTopic::new(
+        let topic = NewTopic::new(
             topic,
             partitions,
             TopicReplication::Fixed(config.replication),
-        )
-        .set(RETENTION, kept)
+        );
+        settings
+            .iter()
+            .fold(topic, |topic, (name, value)| topic.set(name, value))
     });
     let topics: Vec<NewTopic<'_>> = topics.collect();
     let results = block_on(admin.create_topics(&topics, &options()))
@@ -356,8 +357,10 @@ fn make(
     Ok(())
 }
 
-/// Topics with the milliseconds that they are kept.
-fn kept(retention: Duration, texts: Option<Duration>) -> Vec<(&'static str, String)> {
+/// A topic, and for how long it is kept, by the names of its settings.
+type Kept = (&'static str, Vec<(&'static str, String)>);
+
+fn kept(retention: Duration, texts: Option<Duration>) -> Vec<Kept> {
     let records = texts.map_or(retention, |texts| texts.min(retention));
     let dead = retention.max(DEAD_RETENTION);
     let dead = texts.map_or(dead, |texts| texts.min(dead));
@@ -365,30 +368,32 @@ fn kept(retention: Duration, texts: Option<Duration>) -> Vec<(&'static str, Stri
         .into_iter()
         .map(|topic| {
             let kept = match topic {
+                topic::ERASURES => return (topic, vec![(RETENTION, FOREVER.to_owned())]),
                 topic::DEAD => dead,
-                topic::ERASURES => records.max(dead).saturating_add(LONGER),
                 _ => records,
             };
-            (topic, kept.as_millis().to_string())
+            let segment = (kept / 8).min(LONGEST_SEGMENT);
+            let settings = [(RETENTION, kept), (SEGMENT, segment)];
+            let text = |(name, time): (_, Duration)| (name, time.as_millis().to_string());
+            (topic, settings.map(text).to_vec())
         })
         .collect()
 }
 
 /// Existing topics get the retention that is set. Not worth failing for: the brokers'
 /// owner may forbid it.
-fn keep_for(admin: &AdminClient<Context>, kept: Vec<(&'static str, String)>) {
-    for (topic, kept) in kept {
+fn keep_for(admin: &AdminClient<Context>, kept: Vec<Kept>) {
+    for (topic, wanted) in kept {
         let found =
             block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options()));
         let Ok(Some(Ok(found))) = found.map(|mut found| found.pop()) else {
             tracing::debug!(topic, "the retention of the topic can't be read");
             continue;
         };
-        if found
-            .get(RETENTION)
-            .and_then(|entry| entry.value.as_deref())
-            == Some(&kept)
-        {
+        let is_so = |(name, value): &(&str, String)| {
+            found.get(name).and_then(|entry| entry.value.as_deref()) == Some(value)
+        };
+        if wanted.iter().all(is_so) {
             continue;
         }
         // This request replaces all of a topic's settings, so the others go with it.
@@ -398,15 +403,17 @@ fn keep_for(admin: &AdminClient<Context>, kept: Vec<(&'static str, String)>) {
                 settings = settings.set(&entry.name, value);
             }
         }
-        let settings = settings.set(RETENTION, &kept);
+        let settings = wanted.iter().fold(settings, |settings, (name, value)| {
+            settings.set(name, value)
+        });
         let changed = block_on(admin.alter_configs(&[settings], &options()));
         match changed.map(|mut changed| changed.pop()) {
             Ok(Some(Ok(_))) => {
-                tracing::info!(topic, retention_ms = kept, "retention of the topic changed")
+                tracing::info!(topic, settings = ?wanted, "retention of the topic changed")
             }
             _ => tracing::warn!(
                 topic,
-                retention_ms = kept,
+                settings = ?wanted,
                 "the retention of the topic can't be changed"
             ),
         }

@@ -108,7 +108,10 @@ async fn embedded_store(rows: i64) {
     measure("backup", &store, store.backup(&copy)).await;
     println!("the copy has {} MiB", size_mib(&copy));
     measure("erase a sender", &store, erase(&*store)).await;
-    let one = Erase::Message(row(1).message.id);
+    let one = Erase::Message {
+        id: row(1).message.id,
+        up_to: Timestamp::MAX,
+    };
     measure("erase one message", &store, store.erase("default", &one)).await;
     let retention = Retention {
         text_days: 1,

@@ -31,7 +31,12 @@ pub struct Page {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Erase {
     /// The message with that id.
-    Message(String),
+    Message {
+        /// The id.
+        id: String,
+        /// A message received after this is another one, which took the id.
+        up_to: Timestamp,
+    },
     /// What a sender said.
     Sender {
         /// The sender.

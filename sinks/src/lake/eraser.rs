@@ -98,6 +98,10 @@ impl Eraser {
             .is_none_or(|tail| tail.caught_up().now_or_never().is_some())
     }
 
+    pub(crate) fn has_requests(&self) -> bool {
+        !lock(&self.shared.queue).requests.is_empty()
+    }
+
     pub(crate) fn take(&self) -> Vec<Request> {
         std::mem::take(&mut lock(&self.shared.queue).requests)
     }

@@ -2,7 +2,8 @@
 //! searched in the background, commits what that brings, and has the old files deleted.
 //!
 //! An erasure is known to the filter before the files are searched, so no row gets
-//! behind the search. Its offset is committed with the last of the rewritten files.
+//! behind the search. Its offset is committed last, when the old files are deleted: who
+//! reads it there may rely on both.
 
 use std::collections::HashSet;
 
@@ -39,9 +40,21 @@ pub(super) struct Erasing {
     last: bool,
 }
 
+impl Erasing {
+    /// Whether there is something to start.
+    fn is_wanted(&self) -> bool {
+        self.search.is_some() || !self.next.is_empty() || !self.next_replies.is_empty()
+    }
+}
+
 impl Writer {
     /// Learns of new erasures: from now on no row that they cover gets in.
     pub(super) async fn learn(&mut self) -> Result<(), Error> {
+        if self.stale && self.encoded.is_some() && self.eraser.has_requests() {
+            // The commit of these files may have come through, and then they are not ours to
+            // delete.
+            self.reload().await?;
+        }
         let requests = self.eraser.take();
         if requests.is_empty() {
             return Ok(());
@@ -76,7 +89,11 @@ impl Writer {
     }
 
     /// Starts the next piece of work of an erasure, if there is one.
-    pub(super) fn start_erasing(&mut self) {
+    pub(super) async fn start_erasing(&mut self) -> Result<(), Error> {
+        if self.stale && self.erasing.is_wanted() {
+            // Files that came meanwhile are to be searched as well.
+            self.reload().await?;
+        }
         let erasing = &mut self.erasing;
         if erasing.search.is_none() && !(erasing.next.is_empty() && erasing.next_replies.is_empty())
         {
@@ -87,7 +104,7 @@ impl Writer {
             erasing.purge = false;
         }
         let Some(search) = erasing.search.clone() else {
-            return;
+            return Ok(());
         };
         let files = self.files.clone();
         if erasing.purge {
@@ -101,6 +118,7 @@ impl Writer {
             self.upkeep
                 .run(async move { Ok(Finished::Searched(search.run(&files, views).await?)) });
         }
+        Ok(())
     }
 
     /// Commits what a search has brought.
@@ -111,8 +129,7 @@ impl Writer {
         let Some(search) = &mut self.erasing.search else {
             return Ok(());
         };
-        let mark = search.mark.filter(|_| round.all).max(self.mark);
-        match commit(&mut self.table, &self.files, &self.config, &round, mark).await {
+        match commit(&mut self.table, &self.files, &self.config, &round).await {
             Ok(committed) => {
                 self.stale |= !committed.alone;
                 search.searched.extend(round.clean.iter().cloned());
@@ -120,9 +137,6 @@ impl Writer {
                     search
                         .searched
                         .extend(rewritten.outputs().map(str::to_owned));
-                }
-                if round.all {
-                    self.mark = mark;
                 }
                 let rows = rows(&round);
                 self.metrics.erased.inc_by(rows as u64);
@@ -144,15 +158,30 @@ impl Writer {
         }
     }
 
-    /// The old files are gone.
-    pub(super) fn purged(&mut self, removed: usize) {
+    /// The old files are gone. If that was all, says so in the table.
+    pub(super) async fn purged(&mut self, removed: usize) -> Result<(), Error> {
         self.metrics.removed.inc_by(removed as u64);
-        let erasing = &mut self.erasing;
-        erasing.done.files_removed += removed;
-        erasing.purge = false;
-        if !erasing.last {
-            return;
+        self.erasing.done.files_removed += removed;
+        if !self.erasing.last {
+            self.erasing.purge = false;
+            return Ok(());
         }
+        let mark = self.erasing.search.as_ref().and_then(|search| search.mark);
+        match commit_mark(&mut self.table, mark).await {
+            Ok(committed) => self.stale |= !committed.alone,
+            // Looked for old files and tried once more.
+            Err(error) => {
+                self.stale = true;
+                return if error.is_conflict() {
+                    Ok(())
+                } else {
+                    Err(error)
+                };
+            }
+        }
+        self.mark = self.mark.max(mark);
+        let erasing = &mut self.erasing;
+        erasing.purge = false;
         erasing.search = None;
         let done = std::mem::take(&mut erasing.done);
         if done.rows > 0 {
@@ -167,6 +196,7 @@ impl Writer {
             // Whoever asked may have gone.
             let _ = reply.send(done);
         }
+        Ok(())
     }
 
     /// Commits what retention has brought.
@@ -174,8 +204,7 @@ impl Writer {
         if self.stale {
             self.reload().await?;
         }
-        let committed = match commit(&mut self.table, &self.files, &self.config, &round, None).await
-        {
+        let committed = match commit(&mut self.table, &self.files, &self.config, &round).await {
             Ok(committed) => committed,
             Err(error) => {
                 self.stale = true;
@@ -212,18 +241,30 @@ pub(super) struct Done {
     pub(super) alone: bool,
 }
 
-/// Commits rewritten files, and with them how far erasures are searched for. Files that
-/// are not committed are deleted, but for those of a commit whose answer was lost.
+/// Commits that the erasures up to this offset are done with.
+async fn commit_mark(table: &mut Table, mark: Option<i64>) -> Result<Done, Error> {
+    let held = table.erased().await?;
+    let Some(mark) = mark.filter(|mark| held.is_none_or(|held| held < *mark)) else {
+        return Ok(Done { alone: true });
+    };
+    let transactions = vec![Transaction::new(LAKE_ERASURES, mark)];
+    // Without its condition: the log must not name who was erased.
+    let operation = DeltaOperation::Delete { predicate: None };
+    let committed = table.commit(Vec::new(), transactions, operation).await?;
+    Ok(Done {
+        alone: committed.alone,
+    })
+}
+
+/// Commits rewritten files. Files that are not committed are deleted, but for those of a
+/// commit whose answer was lost.
 pub(super) async fn commit(
     table: &mut Table,
     files: &Files,
     config: &Config,
     round: &Round,
-    mark: Option<i64>,
 ) -> Result<Done, Error> {
-    let held = table.erased().await?;
-    let mark = mark.filter(|mark| held.is_none_or(|held| held < *mark));
-    if round.rewritten.is_empty() && mark.is_none() {
+    if round.rewritten.is_empty() {
         return Ok(Done { alone: true });
     }
     // The files were read of an older version: each must still be there.
@@ -235,12 +276,8 @@ pub(super) async fn commit(
         discard(files, round).await;
         return Err(Error::Replaced);
     }
-    let mut transactions = Vec::new();
-    if !round.rewritten.is_empty() {
-        let version = i64::try_from(table.version()).unwrap_or(i64::MAX);
-        transactions.push(Transaction::new(LAKE_REWRITE, version));
-    }
-    transactions.extend(mark.map(|mark| Transaction::new(LAKE_ERASURES, mark)));
+    let version = i64::try_from(table.version()).unwrap_or(i64::MAX);
+    let transactions = vec![Transaction::new(LAKE_REWRITE, version)];
     let actions: Vec<Action> = round
         .rewritten
         .iter()
@@ -281,7 +318,7 @@ pub(super) async fn erase_alone(
     let mut done = Erased::default();
     loop {
         let round = search.run(&files, table.files().collect()).await?;
-        match commit(&mut table, &files, config, &round, None).await {
+        match commit(&mut table, &files, config, &round).await {
             Ok(_) => {}
             Err(error) if error.is_conflict() => {
                 table.refresh().await?;

@@ -32,7 +32,7 @@ const CLEANUP_AT_MOST: Duration = Duration::from_mins(30);
 const RETENTION_EVERY: Duration = Duration::from_hours(1);
 /// The wait after a job that failed.
 const AFTER_FAILURE: Duration = Duration::from_mins(1);
-/// The same for an erasure, which somebody waits for.
+/// The same for an erasure, which somebody waits for: twice as long after each failure.
 const AFTER_ERASURE: Duration = Duration::from_secs(2);
 
 /// What a job brought.
@@ -55,12 +55,15 @@ pub(crate) enum Finished {
 pub(crate) struct Upkeep {
     runtime: Handle,
     job: Option<JoinHandle<Result<Finished, Error>>>,
+    /// Whether the job is one of the writer's.
+    own: bool,
     stop: CancellationToken,
     next: Instant,
     checkpoint: u64,
     cleaned: Option<Instant>,
     retained: Option<Instant>,
-    failed: Option<Instant>,
+    /// Until when the writer's jobs wait, and for how long that was.
+    pause: Option<(Instant, Duration)>,
 }
 
 impl Upkeep {
@@ -69,12 +72,13 @@ impl Upkeep {
         Self {
             runtime: Handle::current(),
             job: None,
+            own: false,
             stop: CancellationToken::new(),
             next: Instant::now(),
             checkpoint: last_checkpoint(&table.store()).await,
             cleaned: None,
             retained: None,
-            failed: None,
+            pause: None,
         }
     }
 
@@ -92,11 +96,13 @@ impl Upkeep {
             Ok(_) => {}
             // Stopped by us.
             Err(Error::Stopped) => return None,
+            // The writer's jobs have a pause of their own, and keep nothing else waiting.
+            Err(_) if self.own => {}
             // Not at once again: what failed may need an operator.
-            Err(_) => {
-                self.next = Instant::now() + AFTER_FAILURE;
-                self.failed = Some(Instant::now());
-            }
+            Err(_) => self.next = Instant::now() + AFTER_FAILURE,
+        }
+        if self.own && result.is_ok() {
+            self.pause = None;
         }
         Some(result)
     }
@@ -115,6 +121,7 @@ impl Upkeep {
         keeper: &mut Keeper,
     ) {
         self.next = Instant::now() + config.upkeep;
+        self.own = false;
         let now = jiff::Timestamp::now().as_millisecond();
         let period = (config.retention / 2).min(CLEANUP_AT_MOST);
         self.job = if table.version() >= self.checkpoint + config.checkpoint_commits {
@@ -148,9 +155,17 @@ impl Upkeep {
         over
     }
 
-    /// Whether a job of the writer's may be started. After a failure it waits as well.
+    /// Whether a job of the writer's may be started.
     pub(crate) fn is_free(&self) -> bool {
-        self.job.is_none() && self.failed.is_none_or(|at| at.elapsed() >= AFTER_ERASURE)
+        self.job.is_none() && self.pause.is_none_or(|(until, _)| Instant::now() >= until)
+    }
+
+    /// Something failed: the writer's jobs wait.
+    pub(crate) fn hold_back(&mut self) {
+        let pause = self
+            .pause
+            .map_or(AFTER_ERASURE, |(_, pause)| (pause * 2).min(AFTER_FAILURE));
+        self.pause = Some((Instant::now() + pause, pause));
     }
 
     /// Starts a job of the writer's own.
@@ -158,6 +173,7 @@ impl Upkeep {
         &mut self,
         job: impl Future<Output = Result<Finished, Error>> + Send + 'static,
     ) {
+        self.own = true;
         self.job = Some(self.spawn(job));
     }
 

@@ -241,15 +241,12 @@ impl Writer {
     /// Takes the result of background work and starts the next.
     async fn look_after(&mut self) {
         let learned = self.learn().await;
-        let result = match self.upkeep.finished().await {
+        let mut result = match self.upkeep.finished().await {
             None => learned,
             Some(Ok(Finished::Merged(merged))) => self.commit_merge(merged).await,
             Some(Ok(Finished::Searched(round))) => self.commit_erasure(round).await,
             Some(Ok(Finished::Retained(round))) => self.commit_retention(round).await,
-            Some(Ok(Finished::Purged(files))) => {
-                self.purged(files);
-                Ok(())
-            }
+            Some(Ok(Finished::Purged(files))) => self.purged(files).await,
             Some(Ok(Finished::Checkpoint(_))) => {
                 self.metrics.checkpoints.inc();
                 Ok(())
@@ -260,15 +257,16 @@ impl Writer {
             }
             Some(Err(error)) => Err(error),
         };
+        if result.is_ok() && self.upkeep.is_free() {
+            result = self.start_erasing().await;
+        }
         if let Err(error) = result {
+            self.upkeep.hold_back();
             self.metrics.failures.with_label_values(&["upkeep"]).inc();
             tracing::warn!(
                 error = chain(&error),
                 "upkeep of the lake failed; trying again later"
             );
-        }
-        if self.upkeep.is_free() {
-            self.start_erasing();
         }
         if self.upkeep.is_due() && self.pause.is_none() {
             self.metrics

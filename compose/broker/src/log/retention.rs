@@ -1,5 +1,7 @@
 //! Removing old records: by age, by size, or on request. Always whole segments; the log start moves
-//! first and durably, so that a crash in between leaves files to remove and never a hole.
+//! first and durably, so that a crash in between leaves files to remove and never a hole. A segment
+//! goes when its newest record is too old, so none may take in records for long: it is closed when its
+//! first record is `segment.ms` old.
 //!
 //! Who deletes records on request may mean it: the active segment is then closed, so that its file goes
 //! with its last deleted record and not when it is full.
@@ -38,6 +40,13 @@ impl Partition {
             return;
         };
         let settings = *self.settings.read();
+        let old = now_ms().saturating_sub(settings.segment_ms);
+        let first = writer.segment.first_timestamp();
+        if first.is_some_and(|first| (0..old).contains(&first))
+            && let Err(error) = self.roll(&mut writer)
+        {
+            tracing::warn!(topic = %self.topic, partition = self.index, %error, "can't begin a segment");
+        }
         let oldest = settings.retention_ms.map(|ms| now_ms().saturating_sub(ms));
         let mut total: u64 = self
             .segments

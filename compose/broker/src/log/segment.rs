@@ -266,6 +266,12 @@ impl Segment {
             .unwrap_or(start)
     }
 
+    /// The time stamp of the first batch, in milliseconds; `None` when nothing is readable.
+    pub(crate) fn first_timestamp(&self) -> Option<i64> {
+        let header = (self.size() > 0).then(|| self.header_at(0))??;
+        Some(header.max_timestamp)
+    }
+
     fn header_at(&self, position: u64) -> Option<Header> {
         read_header(&*self.open().ok()?, position).ok().flatten()
     }

@@ -65,6 +65,12 @@ pub(crate) const ALL: &[Setting] = &[
         kind: Kind::Int,
         documentation: "Bytes after which a new segment file is begun.",
     },
+    Setting {
+        name: "segment.ms",
+        default: "604800000",
+        kind: Kind::Long,
+        documentation: "Milliseconds after whose first record a new segment file is begun, however short the old one.",
+    },
 ];
 
 /// The settings of a topic, parsed.
@@ -74,6 +80,7 @@ pub(crate) struct Settings {
     pub(crate) retention_ms: Option<i64>,
     pub(crate) retention_bytes: Option<u64>,
     pub(crate) segment_bytes: u64,
+    pub(crate) segment_ms: i64,
     pub(crate) log_append_time: bool,
 }
 
@@ -84,6 +91,7 @@ impl Default for Settings {
             retention_ms: Some(604_800_000),
             retention_bytes: None,
             segment_bytes: 268_435_456,
+            segment_ms: 604_800_000,
             log_append_time: false,
         }
     }
@@ -133,6 +141,7 @@ impl Settings {
                 "segment.bytes" => {
                     settings.segment_bytes = at_least(14, i64::from(i32::MAX))?.unsigned_abs();
                 }
+                "segment.ms" => settings.segment_ms = at_least(1, i64::MAX)?,
                 "cleanup.policy" | "compression.type" | "message.timestamp.type" => {
                     return Err(illegal());
                 }
@@ -163,6 +172,7 @@ mod tests {
             ("retention.ms", "soon"),
             ("retention.ms", "-2"),
             ("segment.bytes", "1"),
+            ("segment.ms", "0"),
             ("cleanup.policy", "compact"),
             ("no.such.thing", "1"),
         ] {

@@ -406,6 +406,32 @@ fn deleting_and_retention_remove_whole_segments_and_stay_done() {
 }
 
 #[test]
+fn a_record_goes_at_its_age_though_newer_ones_keep_coming() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [("retention.ms", "8000000"), ("segment.ms", "1000000")];
+    let (log, partition) = one_topic(folder.path(), &settings);
+    let at = |age: i64| now_ms() - age;
+    for age in [7_000_000, 6_500_000] {
+        append(&log, &partition, &[b"old"], (-1, -1, -1), at(age)).unwrap();
+    }
+    partition.retain();
+    // The first was old enough for its segment to be closed, not to go.
+    assert_eq!((partition.start(), partition.segments.read().len()), (0, 2));
+    append(&log, &partition, &[b"new"], (-1, -1, -1), at(0)).unwrap();
+    partition.retain();
+    assert_eq!(partition.segments.read().len(), 2, "the new one is young");
+    log.configure("t", false, |overrides| {
+        overrides.insert("retention.ms".to_owned(), "6000000".to_owned());
+        Ok(())
+    })
+    .unwrap();
+    partition.retain();
+    assert_eq!((partition.start(), partition.end()), (2, 3));
+    assert_eq!(offsets(&partition, 2), (vec![2], None));
+    log.close();
+}
+
+#[test]
 fn a_reader_gets_nothing_that_the_partition_does_not_show_yet() {
     let folder = tempfile::tempdir().unwrap();
     let (log, partition) = one_topic(folder.path(), &[]);

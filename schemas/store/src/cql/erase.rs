@@ -36,16 +36,19 @@ type Splits = Mutex<HashMap<(String, i32), bool>>;
 impl Store {
     pub(super) async fn erase_rows(&self, tenant: &str, what: &Erase) -> Result<Erased, Error> {
         let messages = match what {
-            Erase::Message(id) => self.erase_message(tenant, id).await?,
+            Erase::Message { id, up_to } => self.erase_message(tenant, id, *up_to).await?,
             Erase::Sender { name, up_to } => self.erase_sender(tenant, name, *up_to).await?,
         };
         Ok(Erased { messages })
     }
 
-    async fn erase_message(&self, tenant: &str, id: &str) -> Result<u64, Error> {
+    async fn erase_message(&self, tenant: &str, id: &str, up_to: Timestamp) -> Result<u64, Error> {
         let Some(row) = self.judged(tenant, id).await? else {
             return Ok(0);
         };
+        if row.message.received_at > up_to {
+            return Ok(0);
+        }
         let position = position(&row);
         let splits = Splits::default();
         let channel = (Kind::Channel, row.message.channel.as_str());

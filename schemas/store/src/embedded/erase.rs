@@ -25,7 +25,7 @@ impl Store {
         self.blocking(move |store| {
             let _one = store.upkeep.lock();
             let messages = match &what {
-                Erase::Message(id) => store.erase_message(&tenant, id)?,
+                Erase::Message { id, up_to } => store.erase_message(&tenant, id, *up_to)?,
                 Erase::Sender { name, up_to } => store.erase_sender(&tenant, name, *up_to)?,
             };
             // Also where nothing was found: a call before this one may have stopped here.
@@ -37,7 +37,12 @@ impl Store {
 }
 
 impl Inner {
-    pub(super) fn erase_message(&self, tenant: &str, id: &str) -> Result<u64, Error> {
+    pub(super) fn erase_message(
+        &self,
+        tenant: &str,
+        id: &str,
+        up_to: Timestamp,
+    ) -> Result<u64, Error> {
         let Ok(key) = keys::fits(keys::message(tenant, id)) else {
             return Ok(0);
         };
@@ -47,6 +52,9 @@ impl Inner {
                     return Ok(0);
                 };
                 let row = record::read(&found)?;
+                if row.message.received_at > up_to {
+                    return Ok(0);
+                }
                 let gone = remove(tables, batch, &row);
                 if let Some(sender) = &row.message.sender {
                     let day = keys::day(row.message.received_at.as_microsecond());

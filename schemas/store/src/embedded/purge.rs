@@ -235,12 +235,21 @@ mod tests {
         let store = Store::open(folder.path()).unwrap();
         store.write(0, std::slice::from_ref(&row)).await.unwrap();
         // As far as a process came that was killed then.
-        assert_eq!(store.inner.erase_message("acme", "m").unwrap(), 1);
+        assert_eq!(
+            store
+                .inner
+                .erase_message("acme", "m", jiff::Timestamp::MAX)
+                .unwrap(),
+            1
+        );
         drop(store);
         assert_ne!(files_with(folder.path(), text), 0);
 
         let store = Store::open(folder.path()).unwrap();
-        let what = crate::Erase::Message("another".to_owned());
+        let what = crate::Erase::Message {
+            id: "another".to_owned(),
+            up_to: jiff::Timestamp::MAX,
+        };
         assert_eq!(store.erase("acme", &what).await.unwrap().messages, 0);
         assert_eq!(files_with(folder.path(), text), 0);
     }

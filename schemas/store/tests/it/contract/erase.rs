@@ -12,6 +12,7 @@ contract!(
     a_sender_is_erased_up_to_a_moment,
     what_was_erased_does_not_come_back_from_the_topic,
     the_id_of_an_erased_message_may_be_used_again,
+    an_erasure_that_comes_again_leaves_the_message_that_took_the_id,
     what_is_not_there_is_erased_without_a_word,
 );
 
@@ -21,7 +22,10 @@ const ALL: PageRequest = PageRequest {
 };
 
 fn message(id: &str) -> Erase {
-    Erase::Message(id.into())
+    Erase::Message {
+        id: id.into(),
+        up_to: Timestamp::MAX,
+    }
 }
 
 fn sender(name: &str, up_to: Timestamp) -> Erase {
@@ -183,6 +187,29 @@ async fn the_id_of_an_erased_message_may_be_used_again(backend: &impl Backend) {
     }
     assert_eq!(history.message("acme", "m").await.unwrap(), None);
     assert!(channel(&*history, "acme", "lobby").await.is_empty());
+}
+
+async fn an_erasure_that_comes_again_leaves_the_message_that_took_the_id(backend: &impl Backend) {
+    let history = backend.open().await.history;
+    let (first, second) = (row("m", 1), row("m", 2));
+    let up_to = first.message.received_at;
+    assert!(second.message.received_at > up_to);
+    let what = || Erase::Message {
+        id: "m".into(),
+        up_to,
+    };
+    history.write(0, &[first]).await.unwrap();
+    assert_eq!(erase(&*history, "acme", what()).await, 1);
+    history
+        .write(0, std::slice::from_ref(&second))
+        .await
+        .unwrap();
+    assert_eq!(erase(&*history, "acme", what()).await, 0);
+    assert_eq!(
+        history.message("acme", "m").await.unwrap().as_ref(),
+        Some(&second)
+    );
+    assert_eq!(channel(&*history, "acme", "lobby").await, [second]);
 }
 
 async fn what_is_not_there_is_erased_without_a_word(backend: &impl Backend) {

@@ -15,7 +15,10 @@ const ALL: PageRequest = PageRequest {
 };
 
 fn message(id: &str) -> Erase {
-    Erase::Message(id.into())
+    Erase::Message {
+        id: id.into(),
+        up_to: jiff::Timestamp::MAX,
+    }
 }
 
 fn ada() -> Erase {

@@ -172,7 +172,10 @@ async fn what_was_erased_before_is_in_no_file_of_a_copy() {
         })
         .collect();
     store.write(0, &rows).await.unwrap();
-    let what = Erase::Message("m100".into());
+    let what = Erase::Message {
+        id: "m100".into(),
+        up_to: jiff::Timestamp::MAX,
+    };
     store.erase("acme", &what).await.unwrap();
     let copy = folder.path().join("copy");
     assert_eq!(store.backup(&copy).await.unwrap().messages, 299);

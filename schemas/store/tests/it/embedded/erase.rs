@@ -110,7 +110,10 @@ async fn a_single_message_is_purged_too() {
     let (all, _) = mixed(0, 500);
     write(&store, &all).await;
     // So that it lies in files of values, and not only in the log.
-    let other = Erase::Message(all[7].message.id.clone());
+    let other = Erase::Message {
+        id: all[7].message.id.clone(),
+        up_to: Timestamp::MAX,
+    };
     store.erase("acme", &other).await.unwrap();
     let one = &all[250..251];
     let holds = holding(folder.path(), &secrets(one));
@@ -120,7 +123,10 @@ async fn a_single_message_is_purged_too() {
             .any(|file| file.to_string_lossy().contains("blobs")),
         "{holds:?}"
     );
-    let what = Erase::Message(one[0].message.id.clone());
+    let what = Erase::Message {
+        id: one[0].message.id.clone(),
+        up_to: Timestamp::MAX,
+    };
     assert_eq!(store.erase("acme", &what).await.unwrap().messages, 1);
     assert_gone(folder.path(), one);
     assert!(!holding(folder.path(), &secrets(&all[251..252])).is_empty());
@@ -144,7 +150,10 @@ async fn writes_and_reads_go_on_while_it_is_erased() {
         }
     });
     for id in (0..5).map(|n| n * 3) {
-        let what = Erase::Message(format!("{}-{id}", name()));
+        let what = Erase::Message {
+            id: format!("{}-{id}", name()),
+            up_to: Timestamp::MAX,
+        };
         assert_eq!(store.erase("acme", &what).await.unwrap().messages, 1);
     }
     let rest = store.erase("acme", &sender(&name())).await.unwrap();
