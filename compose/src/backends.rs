@@ -24,6 +24,8 @@ use crate::serve::Readiness;
 const BROKER_USER: &str = "weir";
 /// Between two tries to reach what is away.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Of so many tries that failed, one is told.
+const TOLD: u32 = 60;
 
 /// What one store is to others.
 type Faces = (Arc<dyn Accounts>, Arc<dyn History>);
@@ -185,11 +187,15 @@ async fn patiently<T, E: std::error::Error + Send + Sync + 'static, F>(
 where
     F: Future<Output = Result<T, E>>,
 {
+    let mut tries = 0_u32;
     loop {
         match attempt().await {
             Ok(done) => return Ok(done),
             Err(error) if passing(&error) => {
-                tracing::warn!(%error, "waiting for {what}");
+                if tries.is_multiple_of(TOLD) {
+                    tracing::warn!(%error, tries, "waiting for {what}");
+                }
+                tries = tries.wrapping_add(1);
                 tokio::time::sleep(AGAIN).await;
             }
             Err(error) => bail!(error),

@@ -25,6 +25,7 @@ use jiff::Timestamp;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use weir_records::topic;
+use weir_sinks::lake;
 
 use crate::client::{self, Client, Connection};
 use crate::data::{self, STORE_COPY};
@@ -36,8 +37,11 @@ const WHOLE: &str = "backup.json";
 const FORMAT: u32 = 1;
 /// How long the store may take to copy itself.
 const STORE_TIME: Duration = Duration::from_hours(24);
-/// An erasure may take files away under a copy of the lake; then it is begun again.
+/// Erasing and upkeep may take files away under a copy of the lake; then it is begun again.
 const TRIES: usize = 5;
+/// The log of a Delta table, and the hint in it where to begin to read.
+const LOG: &str = "_delta_log";
+const LAST_CHECKPOINT: &str = "_last_checkpoint";
 
 /// `weir backup`
 #[derive(Debug, Args)]
@@ -80,6 +84,14 @@ impl Backup {
             "{} is no data folder; name it with --data",
             data.display()
         );
+        ensure!(
+            data.join("broker/topics").is_dir(),
+            "the topics are not in {}: a copy without them would have lost what they hold and the store does not yet",
+            data.display()
+        );
+        let _held = data::hold_log(data)
+            .with_context(|| format!("can't lock the log in {}", data.display()))?
+            .context("another backup is being made, or the log is being cut; try again later")?;
         let part = begin(&self.to)?;
         let client = self.connection.client()?;
         let bar = bar();
@@ -145,11 +157,16 @@ async fn copy_running(client: &Client, data: &Path, to: &Path, bar: &ProgressBar
         .send(request)
         .await
         .context("the store can't be copied")?;
-    move_tree(&data.join(STORE_COPY), &to.join("store"), &copier)?;
+    let copy = data.join(STORE_COPY);
+    if let Err(error) = move_tree(&copy, &to.join("store"), &copier) {
+        // What is erased from the store must not stay here.
+        let _ = fs::remove_dir_all(&copy);
+        return Err(error);
+    }
 
     let lake = data.join("lake");
     if lake.is_dir() {
-        copier.lake(&lake, &to.join("lake"))?;
+        copier.lake(&lake, &to.join("lake")).await?;
     } else {
         bar.println("the lake is not in the data folder and not in the copy");
     }
@@ -251,30 +268,40 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// The table's log first: what it refers to was there before it was written.
-    fn lake(&self, from: &Path, to: &Path) -> Result<()> {
+    /// The table's log first: what it refers to was there before it was written. Begun
+    /// again where a part of it went meanwhile.
+    async fn lake(&self, from: &Path, to: &Path) -> Result<()> {
         for _ in 0..TRIES {
-            let log = "_delta_log";
-            self.tree(&from.join(log), &to.join(log))?;
-            if self.data_files(from, to)? {
-                return Ok(());
+            if self.files_of_table(&from.join(LOG), &to.join(LOG))?
+                && self.files_of_table(from, to)?
+            {
+                let copied = lake::Config {
+                    url: to.display().to_string(),
+                    ..lake::Config::default()
+                };
+                if lake::missing_files(&copied).await?.is_empty() {
+                    return Ok(());
+                }
             }
             fs::remove_dir_all(to).with_context(|| format!("can't remove {}", to.display()))?;
         }
         bail!(
-            "files of the lake were removed while it was copied; try again when nothing is being erased"
+            "files of the lake were removed each time it was copied; try again when nothing is being erased"
         )
     }
 
     /// False where one has gone since its folder was read.
-    fn data_files(&self, from: &Path, to: &Path) -> Result<bool> {
+    fn files_of_table(&self, from: &Path, to: &Path) -> Result<bool> {
         data::private_folder(to)?;
         for name in names(from)? {
             let (source, target) = (from.join(&name), to.join(&name));
-            let there = if name == "_delta_log" || name.starts_with("_weir_probe") {
+            // A hint may point at a checkpoint that came after the folder was read.
+            let left_out =
+                name == LOG || name == LAST_CHECKPOINT || name.starts_with("_weir_probe");
+            let there = if left_out {
                 true
             } else if source.is_dir() {
-                self.data_files(&source, &target)?
+                self.files_of_table(&source, &target)?
             } else {
                 self.file(&source, &target)?
             };

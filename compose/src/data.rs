@@ -4,6 +4,7 @@
 //! ```text
 //! DATA/version        format of the folder; a newer one is refused
 //! DATA/lock           held by the running Weir
+//! DATA/log-lock       held by who copies the log, or deletes from it on request
 //! DATA/admin.json     first administrator: name, password, API key (0600)
 //! DATA/secrets/       signing key, broker secret (0700)
 //! DATA/broker/        the log
@@ -30,6 +31,26 @@ const SECRET_LENGTH: usize = 43;
 pub(crate) const STORE_COPY: &str = "store-copy";
 /// Between two looks at whether the folder is free.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// Keeps the log as it is, or to oneself, for as long as the answer is held; also across
+/// processes, and never longer than they live. `None` where somebody else has it.
+///
+/// # Errors
+/// The folder can't be written.
+pub(crate) fn hold_log(root: &Path) -> std::io::Result<Option<File>> {
+    let path = root.join("log-lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
 
 /// An opened, locked data folder.
 #[derive(Debug)]

@@ -204,6 +204,7 @@ pub(crate) async fn ingest(parts: &Parts, stop: &CancellationToken) -> Result<Ru
     .await
     .context("ingest can't start")?;
     let auth = parts.auth()?;
+    let embedded = parts.config.bus.brokers.is_empty();
     let erasing = Erasing {
         auth: auth.clone(),
         ingest: ingest.clone(),
@@ -211,6 +212,7 @@ pub(crate) async fn ingest(parts: &Parts, stop: &CancellationToken) -> Result<Ru
         producer: parts.producer.clone(),
         history: Arc::clone(&parts.history),
         lake: Some(parts.lake.clone()).filter(|lake| !lake.is_empty()),
+        log: embedded.then(|| parts.config.data.clone()),
     };
     Ok(Running {
         routers: vec![

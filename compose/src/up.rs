@@ -75,6 +75,13 @@ async fn up(config: Config, roles: &[Role]) -> Result<()> {
         };
         if let Some(store) = &backends.embedded {
             let copy = data.path(STORE_COPY);
+            // Of a backup that broke off.
+            match std::fs::remove_dir_all(&copy) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, copy = %copy.display(), "can't remove what a backup left");
+                }
+                _ => {}
+            }
             started.offer(admin::backup::router(auth.clone(), store.clone(), copy));
             let stop = stages.door().clone();
             tokio::spawn(retention::expire(store.clone(), kept, stop));

@@ -64,7 +64,7 @@ async fn copy_store(
             "a copy holds all tenants: only administrators of the tenant `default` may make one";
         return Err(Problem::new(Code::Forbidden, detail));
     }
-    let Ok(_turn) = copying.turn.try_lock() else {
+    let Ok(turn) = copying.turn.clone().try_lock_owned() else {
         return Err(Problem::new(Code::Conflict, "another copy is being made"));
     };
     let failed = |reason: &dyn std::fmt::Display| {
@@ -79,7 +79,12 @@ async fn copy_store(
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&error)),
         _ => {}
     }
-    let copied = copying.store.backup(&copying.to).await;
+    // To its end, even if the caller goes: only then is it the next one's turn.
+    let work = tokio::spawn(async move {
+        let _turn = turn;
+        copying.store.backup(&copying.to).await
+    });
+    let copied = work.await.map_err(|error| failed(&error))?;
     let copied = copied.map_err(|error| failed(&error))?;
     Ok(axum::Json(Copied {
         messages: copied.messages,

@@ -9,6 +9,7 @@
 //! is through with, when it is cut.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use weir_sinks::lake;
 use weir_store::{Erase, History};
 
 use super::http::{OPERATORS, managed_tenant};
+use crate::data;
 
 const RETRY: Duration = Duration::from_secs(1);
 /// The longest name of a sender or a message, in bytes; the way in takes none longer.
@@ -44,6 +46,8 @@ pub(crate) struct Erasing {
     pub(crate) history: Arc<dyn History>,
     /// Where the lake is, if this process was told.
     pub(crate) lake: Option<String>,
+    /// The data folder, where the log lies in it: backups copy it from there.
+    pub(crate) log: Option<PathBuf>,
 }
 
 impl FromRef<Erasing> for Auth {
@@ -182,6 +186,16 @@ async fn cut(
     if caller.tenant != OPERATORS {
         let rule = "the log is everybody's: only administrators of the tenant `default` may cut it";
         return Err(Problem::new(Code::Forbidden, rule));
+    }
+    // What a backup has in its store it has not yet in its log.
+    let held = erasing.log.as_deref().map(data::hold_log).transpose();
+    let held = held.map_err(|error| {
+        tracing::error!(%error, "the log can't be locked");
+        away("the log can't be cut now")
+    })?;
+    if let Some(None) = held {
+        let detail = "a backup is being made; cut the log when it is done";
+        return Err(Problem::new(Code::Conflict, detail));
     }
     let unavailable = |error: weir_bus::Error| {
         tracing::error!(%error, "the log can't be cut");

@@ -1,6 +1,6 @@
 //! A copy is made while messages come in, and what is made of it is a whole Weir.
 
-use std::fs;
+use std::fs::{self, File};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
@@ -84,6 +84,34 @@ fn a_copy_made_under_load_holds_what_was_accepted_before_and_goes_on_without_dou
         send(&running, &key, batch);
     }
     all_stored(&running, &key, &all);
+}
+
+#[test]
+fn the_log_is_not_cut_under_a_backup_and_there_is_one_at_a_time() {
+    let mut weir = Weir::start();
+    let key = weir.admin_key();
+    // As a backup that runs.
+    let held = File::create(weir.data().join("log-lock")).unwrap();
+    held.lock().unwrap();
+    let (status, answer) = weir.call("POST", "/v1/admin/log/cut", &key, None);
+    assert_eq!(status, 409, "{answer}");
+    let copy = weir.data().with_file_name("copy");
+    let second = weir.tool(&["backup", "--to", copy.to_str().unwrap()]);
+    assert!(
+        text_of(&second).contains("another backup"),
+        "{}",
+        text_of(&second)
+    );
+    assert!(!copy.exists());
+    drop(held);
+    assert_eq!(weir.call("POST", "/v1/admin/log/cut", &key, None).0, 200);
+
+    // What one left that was killed goes with the next start.
+    let left = weir.data().join("store-copy");
+    fs::create_dir(&left).unwrap();
+    weir.stop();
+    weir.restart(&[]);
+    assert!(!left.exists());
 }
 
 #[test]

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use axum::http::{Request, StatusCode, header};
 use futures::future::join_all;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use weir_auth::Scope;
 use weir_ingest::Config;
+use weir_store::{History as _, Retention};
 
 use crate::support::{Setup, Weir, ask};
 
@@ -84,6 +86,29 @@ async fn an_id_that_was_judged_before_a_restart_keeps_its_message() {
         (StatusCode::ACCEPTED, "m".to_owned())
     );
     assert_eq!(weir.accepted().await.len(), rows, "published again");
+
+    // Its text may be gone by now: a repeat is no other message for that.
+    let later = Timestamp::now() + SignedDuration::from_hours(72);
+    let texts = Retention {
+        text_days: 1,
+        ..Retention::of_days(0)
+    };
+    weir.store.expire(&texts, later).await.unwrap();
+    let (router, _another) = weir.another().await;
+    let send = async |body: Value| {
+        let request = Request::post("/v1/messages")
+            .header(header::AUTHORIZATION, format!("Bearer {key}"))
+            .header(header::CONTENT_TYPE, "application/json");
+        ask(&router, request.body(body.to_string().into()).unwrap()).await
+    };
+    let stored = weir.store.message("acme", "m").await.unwrap().unwrap();
+    assert_eq!(stored.message.text, "");
+    assert_eq!(
+        send(message("m", "once")).await.status,
+        StatusCode::ACCEPTED
+    );
+    let moved = json!({"channel": "d", "text": "once", "id": "m"});
+    assert_eq!(send(moved).await.status, StatusCode::CONFLICT);
 }
 
 #[tokio::test(flavor = "multi_thread")]

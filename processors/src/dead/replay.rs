@@ -162,7 +162,8 @@ impl Letters {
             .message(&message.tenant, &message.id)
             .await?;
         Ok(stored.map(|stored| {
-            let mut plan = if Content::of(&stored.message) == Content::of(message) {
+            let content = Content::of_stored(&stored.message, message);
+            let mut plan = if content == Content::of(message) {
                 Plan::of(Outcome::Duplicate, Work::Settle)
             } else {
                 Plan::fails(CONFLICT)

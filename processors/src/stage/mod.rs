@@ -311,7 +311,7 @@ impl Process {
             {
                 let first = self.history.message(&item.message.tenant, &item.message.id);
                 first.await?.map_or(Known::Duplicate, |first| {
-                    repeated(item, Content::of(&first.message))
+                    repeated(item, Content::of_stored(&first.message, &item.message))
                 })
             }
             _ if behind => Known::Late,

@@ -29,13 +29,24 @@ pub(crate) struct Content(u64);
 
 impl Content {
     pub(crate) fn of(message: &Message) -> Self {
+        Self::with(message, &message.text)
+    }
+
+    /// Of what the history holds, to be compared with a message. A text that has run out
+    /// ([`History`](weir_store::History)) can't be told from that message's.
+    pub(crate) fn of_stored(stored: &Message, other: &Message) -> Self {
+        let message = if stored.text.is_empty() {
+            other
+        } else {
+            stored
+        };
+        Self::with(stored, &message.text)
+    }
+
+    fn with(message: &Message, text: &str) -> Self {
+        let sender = message.sender.as_deref().unwrap_or_default();
         let mut hash = Sha256::new();
-        for part in [
-            Some(&message.channel),
-            Some(&message.text),
-            message.sender.as_ref(),
-        ] {
-            let part = part.map_or("", String::as_str);
+        for part in [&message.channel, text, sender] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
@@ -152,6 +163,28 @@ mod tests {
         assert_eq!(seen.last(), Some(9));
         seen.reach(3);
         assert_eq!(seen.last(), Some(9));
+    }
+
+    #[test]
+    fn a_text_that_has_run_out_is_taken_for_the_one_that_comes_again() {
+        let now = jiff::Timestamp::now();
+        let message = |channel: &str, text: &str| Message {
+            tenant: "acme".into(),
+            channel: channel.into(),
+            sender: Some("ada".into()),
+            by_user: false,
+            id: "m".into(),
+            text: text.into(),
+            sent_at: now,
+            received_at: now,
+            metadata: None,
+        };
+        let again = message("lobby", "hello");
+        let same = |stored| Content::of_stored(&stored, &again) == Content::of(&again);
+        assert!(same(message("lobby", "hello")));
+        assert!(same(message("lobby", "")));
+        assert!(!same(message("lobby", "good bye")));
+        assert!(!same(message("attic", "")));
     }
 
     #[test]

@@ -64,3 +64,12 @@ pub async fn erase(config: &Config, erasures: Vec<weir_records::Erasure>) -> Res
 pub async fn erased_up_to(config: &Config) -> Result<Option<i64>, Error> {
     table::Table::open(config).await?.erased().await
 }
+
+/// The files that the table at `config.url` consists of and that are not there: none,
+/// unless it is a copy that went wrong. Changes nothing; no table is no file.
+///
+/// # Errors
+/// The table's log can't be read.
+pub async fn missing_files(config: &Config) -> Result<Vec<String>, Error> {
+    table::missing_files(config).await
+}

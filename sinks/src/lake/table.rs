@@ -213,6 +213,27 @@ fn locate(setting: &str) -> Result<(Url, Option<PathBuf>), Error> {
     Ok((url, Some(folder)))
 }
 
+/// See [`super::missing_files`].
+pub(crate) async fn missing_files(config: &Config) -> Result<Vec<String>, Error> {
+    let (url, folder) = locate(&config.url)?;
+    let log = log_store(&url, folder.as_deref())?;
+    if !log.is_delta_table_location().await? {
+        return Ok(Vec::new());
+    }
+    let state = DeltaTableState::try_new(&log, None).await?;
+    let store = log.object_store(None);
+    let mut missing = Vec::new();
+    for view in state.log_data() {
+        let path = view.path().into_owned();
+        match store.head(&Path::parse(&path).unwrap_or_default()).await {
+            Ok(_) => {}
+            Err(deltalake::ObjectStoreError::NotFound { .. }) => missing.push(path),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(missing)
+}
+
 fn log_store(url: &Url, folder: Option<&FilePath>) -> Result<LogStoreRef, Error> {
     let builder = DeltaTableBuilder::from_url(url.clone())?;
     let builder = match folder {

@@ -9,11 +9,11 @@ use deltalake::kernel::Transaction;
 use deltalake::kernel::transaction::CommitProperties;
 use weir_bus::Stage as _;
 use weir_records::topic;
-use weir_sinks::lake::{Config, Writer};
+use weir_sinks::lake::{self, Config, Writer};
 
 use crate::support::{
-    assert_holds, assigned, at_once, fences, judged, metric, open, record_of, records, rows, table,
-    time,
+    assert_holds, assigned, at_once, data_files, fences, judged, metric, open, record_of, records,
+    rows, table, time,
 };
 
 /// Waits until the upkeep has done what `until` asks for.
@@ -286,4 +286,22 @@ async fn forgotten_files_go_and_recent_ones_stay() {
     .into();
     assert_eq!(left, [false, true, false, true]);
     assert_holds(&rows(folder.path()).await, 0, 0..5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_a_copy_lacks_is_named_and_nothing_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = at_once(folder.path());
+    assert!(lake::missing_files(&config).await.unwrap().is_empty());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let (mut writer, _) = open(&config).await;
+    assigned(&mut writer, 0..1).await;
+    writer.handle(&records(0, 0..20)).await.unwrap();
+    writer.finish().await.unwrap();
+    assert!(lake::missing_files(&config).await.unwrap().is_empty());
+    let file = data_files(folder.path()).remove(0);
+    std::fs::remove_file(&file).unwrap();
+    let missing = lake::missing_files(&config).await.unwrap();
+    assert_eq!(missing.len(), 1);
+    assert!(file.ends_with(&missing[0]), "{missing:?}");
 }

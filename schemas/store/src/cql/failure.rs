@@ -1,7 +1,10 @@
 //! What the driver's errors mean to us. Their texts name nodes, statements and causes,
 //! never a value that was bound to a statement.
 
-use scylla::errors::{DbError, ExecutionError, RequestAttemptError, WriteType};
+use scylla::errors::{
+    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind as Setup, DbError,
+    ExecutionError, MetadataError, NewSessionError, RequestAttemptError, WriteType,
+};
 
 use crate::Error;
 
@@ -14,6 +17,38 @@ const CAS_WRITE_UNKNOWN: i32 = 0x1700;
 /// A request that failed.
 pub(super) fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Unavailable(Box::new(error))
+}
+
+/// No connection. Most of what is wrong may pass; that we are not let in does not.
+pub(super) fn not_connected(error: NewSessionError) -> Error {
+    let refused = match &error {
+        NewSessionError::MetadataError(MetadataError::ConnectionPoolError(
+            ConnectionPoolError::Broken {
+                last_connection_error: ConnectionError::ConnectionSetupRequestError(refused),
+            },
+        )) => not_let_in(refused.get_error()),
+        _ => None,
+    };
+    refused.unwrap_or_else(|| failed(error))
+}
+
+fn not_let_in(error: &Setup) -> Option<Error> {
+    let (setting, reason) = match error {
+        Setup::MissingAuthentication => (
+            "username",
+            "it is empty, and the database wants a user name and a password",
+        ),
+        // The same code as of a node that can't look the password up now.
+        Setup::DbError(DbError::AuthenticationError, words) if words.contains("incorrect") => (
+            "password",
+            "the database does not take it with this user name",
+        ),
+        _ => return None,
+    };
+    Some(Error::Setting {
+        setting,
+        reason: reason.to_owned(),
+    })
 }
 
 /// A write of one row that failed: the server may find fault with the row itself.
@@ -43,4 +78,23 @@ pub(super) fn contended(error: &ExecutionError) -> bool {
 /// A row in the database that is not as we write them.
 pub(super) fn damaged(place: &str) -> Error {
     Error::Damaged(place.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_password_is_a_wrong_setting_and_one_that_cannot_be_looked_up_is_not() {
+        let said = |words: &str| {
+            let error = Setup::DbError(DbError::AuthenticationError, words.to_owned());
+            not_let_in(&error).map(|error| error.to_string())
+        };
+        let words = "Provided username weir and/or password are incorrect";
+        let wrong = said(words).unwrap();
+        assert!(wrong.contains("the setting `password`"), "{wrong}");
+        assert!(said("Unable to perform authentication: no quorum").is_none());
+        let none = not_let_in(&Setup::MissingAuthentication).unwrap();
+        assert!(!none.retriable());
+    }
 }

@@ -17,7 +17,7 @@ use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use secrecy::ExposeSecret as _;
 
 use super::config::{Config, Tls};
-use super::failure::failed;
+use super::failure::not_connected;
 use crate::Error;
 
 /// Nodes that a slow read is sent to besides the first.
@@ -37,7 +37,7 @@ pub(super) struct Connected {
 
 /// Connects to the nodes, without a keyspace: every statement names it.
 pub(super) async fn connect(config: &Config) -> Result<Connected, Error> {
-    let session = builder(config)?.build().await.map_err(failed)?;
+    let session = builder(config)?.build().await.map_err(not_connected)?;
     Ok(Connected {
         session,
         reads: reads(config).into_handle(),
@@ -51,7 +51,7 @@ pub(super) async fn connect_to_change(config: &Config) -> Result<Session, Error>
         .schema_agreement_interval(AGREEMENT)
         .build()
         .await
-        .map_err(failed)
+        .map_err(not_connected)
 }
 
 fn reads(config: &Config) -> ExecutionProfile {
