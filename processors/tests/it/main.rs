@@ -10,6 +10,7 @@
 
 mod bench;
 mod dead;
+mod desk;
 mod door;
 mod judge;
 mod once;
