@@ -14,8 +14,11 @@ import cluster
 import compare
 import faults
 import load
+import probe
 import records
 import stores
+import tables
+from report import FIRST, report
 
 DISK_MIB = 400
 # The longest that a rebalance may hold up a verdict, in seconds.
@@ -37,6 +40,7 @@ class Run:
         self.folder, self.mounted, self.left_out = folder, None, {}
         self.ledger, self.rate = load.Ledger(), options.rate
         self.dead, self.refused, self.events, self.violations, self.remarks = set(), set(), [], [], []
+        self.looked = 0
         if kind == "real":
             self.cluster = cluster.Real(options.weir, folder, options.partitions)
         else:
@@ -45,15 +49,26 @@ class Run:
                 self.left_out["full_disk"] = "it needs the right to mount a small disk"
             self.cluster = cluster.Embedded(options.weir, folder, self.mounted and self.mounted / "data")
 
-
     def long(self, short, long):
         return short if self.options.short else long
 
     def say(self, text):
         print(f"{time.strftime('%H:%M:%S')} {self.kind}: {text}", file=sys.stderr, flush=True)
 
-    def producers(self, number, rate, first=0):
-        made = [load.Producer(first + n, self.options.seed, self.cluster, self.keys, self.ledger, rate) for n in range(number)]
+    def violated(self, found):
+        """Said at once, up to some: whoever watches need not wait for the report."""
+        for what, key in found[:max(0, FIRST - len(self.violations))]:
+            self.say(f"VIOLATION {what}: {key}")
+        self.violations += found
+
+    def look(self):
+        """What the producers have found since."""
+        found = self.ledger.faults[self.looked:]
+        self.looked += len(found)
+        self.violated(found)
+
+    def producers(self, number, rate):
+        made = [load.Producer(n, self.options.seed, self.cluster, self.keys, self.ledger, rate) for n in range(number)]
         for producer in made:
             producer.start()
         return made
@@ -81,8 +96,8 @@ class Run:
         self.cluster.wait_ready()
         self.keys = {tenant: self.cluster.make_key(tenant) for tenant in ("default", "other")}
         threading.Thread(target=self.supervise, daemon=True).start()
-        self.prober = load.Prober(self.cluster, "default", self.keys["default"], self.ledger)
-        self.prober.start()
+        self.probers = probe.Probers(self.cluster, "default", self.keys["default"], self.ledger)
+        self.probers.start()
         began, producers = time.time(), self.producers(8, self.rate / 8)
         time.sleep(3)
         kills = 0 if self.options.only and "kill" not in self.options.only else self.options.kills
@@ -100,10 +115,11 @@ class Run:
                 time.sleep(max(0, 1 - self.random.random() * 0.2))
         time.sleep(2)
         self.sent_for = time.time() - began
-        for thread in (*producers, self.prober):
-            thread.done.set()
-        for thread in (*producers, self.prober):
-            thread.join()
+        self.probers.stop()
+        for producer in producers:
+            producer.done.set()
+        for producer in producers:
+            producer.join()
         self.settle()
         self.compare()
 
@@ -117,18 +133,19 @@ class Run:
         if fault is not faults.kill:
             # The next fault meets a Weir that is whole again, and this says when it was.
             self.cluster.wait_ready()
-            seen, mended = len(self.prober.waits), time.time()
-            while not [began for began, _ in self.prober.waits[seen:] if began >= mended]:
+            mended = time.time()
+            while not self.probers.passed(mended):
                 time.sleep(0.05)
                 if time.time() - mended > WHOLE:
-                    self.violations.append((f"no verdict in {WHOLE} s after {fault.__name__}", ("", "")))
+                    self.violated([(f"no verdict in {WHOLE} s after {fault.__name__}", ("", ""))])
                     break
             whole = time.time()
             # Of those that were under way as well.
-            waits = [seconds for sent, seconds in self.prober.waits if sent + seconds >= began]
-            self.events.append((fault.__name__, broken, whole - mended, max(waits, default=0)))
-            if fault is faults.rebalance and max(waits, default=0) > STALL:
-                self.violations.append((f"a verdict came only after {max(waits):.1f} s of a rebalance", ("", "")))
+            longest = self.probers.longest(began)
+            self.events.append((fault.__name__, broken, whole - mended, longest))
+            if fault is faults.rebalance and longest > STALL:
+                self.violated([(f"a verdict came only after {longest:.1f} s of a rebalance", ("", ""))])
+        self.look()
 
     def read(self):
         kafka = self.cluster.kafka()
@@ -153,10 +170,11 @@ class Run:
 
         def in_history():
             if self.kind == "real":
-                rows = stores.tables(self.cluster.cassandra_port)[0]["table messages"]
+                held = tables.held(self.cluster.cassandra_port)
             else:
                 rows = stores.history_over_http(self.cluster.doors()[0].address, self.keys, self.ledger.acknowledged)[0]["history by channel"]
-            left = wanted - {key for key, _ in rows}
+                held = {key for key, _ in rows}
+            left = wanted - held
             return not left or f"{len(left)} are not in the history"
 
         for what, done in (("all is judged", judged), ("all is in the lake", in_lake), ("all is in the history", in_history)):
@@ -164,7 +182,7 @@ class Run:
                 stores.wait(what, self.options.patience, done)
             except RuntimeError as error:
                 # The comparison says which they are.
-                self.violations.append((str(error), ("", "")))
+                self.violated([(str(error), ("", ""))])
         time.sleep(3)
         self.settled = time.time() - began
 
@@ -176,7 +194,7 @@ class Run:
         plain = {partition: [v for _, v in rows] for partition, rows in verdicts.items()}
         found, order = {}, []
         found["lake"] = stores.lake(self.cluster.lake)
-        self.violations += stores.lake_content(self.cluster.lake, expected)
+        self.violated(stores.lake_content(self.cluster.lake, expected))
         found["SQL"] = stores.sql(self.cluster.sql().address, self.keys)
         doors = self.cluster.doors()
         for door in doors:
@@ -187,20 +205,23 @@ class Run:
             found |= {f"{name}{suffix}": rows for name, rows in shown.items()}
             self.senders(expected, optional, senders, f"history by sender{suffix}")
         if self.kind == "real":
-            tables, senders = stores.tables(self.cluster.cassandra_port)
-            found |= tables
+            held = tables.read(self.cluster.cassandra_port)
+            shown, senders = tables.rows(held)
+            found |= shown
             self.senders(expected, optional, senders, "table sender_messages")
-        self.violations += ledger.faults + order
-        self.violations += [(f"{process.name} ended by itself ({end})", ("", "")) for process in self.cluster.processes for end in process.ends]
+            self.violated(tables.wrong(held, expected, compare.effective(plain)))
+        self.look()
+        self.violated(order)
+        self.violated([(f"{process.name} ended by itself ({end})", ("", "")) for process in self.cluster.processes for end in process.ends])
         if len(expected) < self.options.rate * self.sent_for * SHARE:
-            self.violations.append((f"only {len(expected)} messages were acknowledged in {self.sent_for:.0f} s", ("", "")))
-        self.violations += compare.compare(expected, optional, log, plain, found)
-        self.violations += compare.out_of_order(ledger.order, log)
+            self.violated([(f"only {len(expected)} messages were acknowledged in {self.sent_for:.0f} s", ("", ""))])
+        self.violated(compare.compare(expected, optional, log, plain, found))
+        self.violated(compare.out_of_order(ledger.order, log))
         counted = collections.Counter((tenant, ACTIONS[rows[0].action]) for (tenant, _), rows in compare.effective(plain).items())
         shown = stores.actions(self.cluster.sql().address, self.keys)
-        self.violations += [(f"SQL counts {shown.get(key, 0)} and not {counted[key]} of", key)
-                            for key in counted.keys() | shown.keys() if shown.get(key, 0) != counted[key]]
-        self.violations += compare.dead_letters(self.letters(), self.expected_letters(expected, log, verdicts))
+        self.violated([(f"SQL counts {shown.get(key, 0)} and not {counted[key]} of", key)
+                       for key in sorted(counted.keys() | shown.keys()) if shown.get(key, 0) != counted[key]])
+        self.violated(compare.dead_letters(self.letters(), self.expected_letters(expected, log, verdicts)))
         self.counts = {"acknowledged": len(expected), "unclear": len(ledger.unclear),
                        "records in weir.messages": sum(map(len, log.values())),
                        "records in weir.verdicts": sum(map(len, verdicts.values())),
@@ -210,9 +231,9 @@ class Run:
         """A message without a sender is in no sender's list."""
         named = {key: value for key, value in expected.items() if value[1]}
         held = collections.Counter(key for key, _ in rows)
-        self.violations += [(f"{held[key]} rows in {name}", key) for key in named if held[key] != 1]
-        self.violations += [(f"{number} rows in {name} of what was not acknowledged", key) for key, number in held.items()
-                            if key not in named and (key not in optional or number > 1)]
+        self.violated([(f"{held[key]} rows in {name}", key) for key in named if held[key] != 1])
+        self.violated([(f"{number} rows in {name} of what was not acknowledged", key) for key, number in held.items()
+                       if key not in named and (key not in optional or number > 1)])
 
     def letters(self):
         rows = stores.topic(self.cluster.kafka(), "weir.dead")
@@ -236,39 +257,6 @@ class Run:
         self.cluster.close()
         if self.mounted:
             subprocess.run(["umount", "-l", self.mounted], check=False)
-
-
-def report(options, runs, failed):
-    """Markdown, without a text, a path or a name of this machine."""
-    lines = ["# Broken on purpose", "", f"{time.strftime('%Y-%m-%d')}, seed {options.seed}, {options.rate} messages a second. The command:", "",
-             "```sh", f"compose/chaos/run {' '.join(options.said)}", "```", ""]
-    for run in runs:
-        lines += [f"## {'Roles on Apache Kafka and Cassandra' if run.kind == 'real' else 'weir up, embedded'}", ""]
-        lines += [f"**{'Held' if not run.violations else f'{len(run.violations)} violations'}.** " +
-                  ", ".join(f"{value:,} {name}" for name, value in run.counts.items()) + "." if hasattr(run, "counts") else "**Not compared.**", ""]
-        lines += ["| broken | rounds | whole again after, at most | longest wait for a verdict |", "|---|---|---|---|"]
-        for name, rounds in sorted(run.rounds.items()):
-            mended = [seconds for fault, _, seconds, _ in run.events if fault == name]
-            waits = [seconds for fault, _, _, seconds in run.events if fault == name]
-            shown = [f"{max(some):.1f} s" if some else "" for some in (mended, waits)]
-            lines.append(f"| {getattr(faults, name).__doc__} | {rounds} | {' | '.join(shown)} |")
-        waits = sorted(seconds for _, seconds in run.prober.waits) if hasattr(run, "prober") else []
-        if waits:
-            lines += ["", f"Message to verdict, all of the run: p50 {waits[len(waits) // 2] * 1e3:.0f} ms, p99 {waits[int(len(waits) * .99)]:.1f} s, "
-                      f"at most {waits[-1]:.1f} s. Longest time without an acknowledgement {run.ledger.longest_silence:.1f} s. "
-                      f"Settled {getattr(run, 'settled', 0):.0f} s after the last message."]
-        lines += ["", "Answers: " + ", ".join(f"{status}: {number:,}" for status, number in sorted(run.ledger.answers.items(), key=str)) + ".", ""]
-        if run.ledger.conflicts:
-            lines += ["Another text under an id that was taken: " +
-                      ", ".join(f"{status}: {number}" for status, number in sorted(run.ledger.conflicts.items(), key=str)) +
-                      " (what was accepted became a dead letter).", ""]
-        lines += [f"{remark}\n" for remark in run.remarks]
-        lines += ["Peak memory: " + ", ".join(f"{p.name} {p.peak_mib:.0f} MiB" for p in run.cluster.processes) + ".", ""]
-        lines += [f"Left out: {name}, {why}." for name, why in run.left_out.items()]
-        if run.violations:
-            lines += ["", "First violations:", ""] + [f"- {what}: {key}" for what, key in run.violations[:20]]
-        lines.append("")
-    return "\n".join(lines + ([f"Failed: {failed}", ""] if failed else []))
 
 
 def main():
@@ -307,10 +295,11 @@ def main():
                 print(f"logs and data are in {folder}", file=sys.stderr)
             else:
                 shutil.rmtree(folder, ignore_errors=True)
+        # After each kind: one that is interrupted leaves what the one before has shown.
+        text = report(options, runs, failed)
+        pathlib.Path(options.out).write_text(text)
         if failed:
             break
-    text = report(options, runs, failed)
-    pathlib.Path(options.out).write_text(text)
     print(text)
     return 1 if failed or any(run.violations for run in runs) else 0
 

@@ -114,6 +114,8 @@ class Cluster:
         self.env["WEIR_MODEL__PATH"] = str(ROOT / "models/weir-small-1")
         if library := os.environ.get("WEIR_ONNXRUNTIME"):
             self.env["WEIR_MODEL__RUNTIME"] = library
+        # What a door remembers is soon full, as in a Weir that has run for a day.
+        self.env |= {"WEIR_INGEST__RECENT_IDS": "2000", "WEIR_INGEST__RECENT_VERDICT_BYTES": str(2**20)}
 
     def add(self, name, args, **env):
         address = f"127.0.0.1:{free_port()}"

@@ -5,10 +5,10 @@ import signal
 import subprocess
 import time
 
-import confluent_kafka as kafka
-
-import records
 import stores
+import tables
+from messages import clock_back, poison, stamps
+from overload import overload
 
 # Weir's consumers leave their group after 10 s of silence.
 BEYOND_SESSION = 14
@@ -44,6 +44,31 @@ def kill_both(run):
         run.cluster.server("start", name)
 
 
+def outage(run, server, roles):
+    """A server away, and meanwhile a process of each role killed, twice: it starts without the server."""
+    killed = []
+    run.cluster.server("kill", server)
+    for seconds in (1, run.long(1, 10)):
+        time.sleep(seconds)
+        for role in roles:
+            process = run.random.choice(run.cluster.of(role))
+            process.kill()
+            killed.append(process.name)
+    time.sleep(1)
+    run.cluster.server("start", server)
+    return ", ".join(killed)
+
+
+def kill_broker_and_roles(run):
+    """Kafka killed, an ingest and a processor killed while it is away, Kafka started again"""
+    return outage(run, "kafka", ("ingest", "process"))
+
+
+def kill_database_and_roles(run):
+    """Cassandra killed, a sink and a processor killed while it is away, Cassandra started again"""
+    return outage(run, "cassandra", ("sink", "process"))
+
+
 def rebalance(run):
     """processors added and removed"""
     added = run.cluster.add(f"process-{10 + run.rounds['rebalance']}", ["process"])
@@ -74,22 +99,24 @@ def pause_sink(run):
 
 
 class Lag:
-    """What the metrics of the sinks say while the database keeps them waiting."""
+    """What the metrics of roles say while the database keeps them waiting."""
 
-    def __init__(self, run):
-        self.run, self.before, self.most = run, self.now(run), 0
+    def __init__(self, run, roles={"sink": "weir.history"}):
+        self.run, self.roles = run, roles
+        self.before, self.most = self.now(), 0
 
-    @staticmethod
-    def now(run):
-        return sum(stores.metric(sink.address, 'weir_consumer_lag{group="weir.history"') for sink in run.cluster.of("sink"))
+    def now(self):
+        return sum(stores.metric(process.address, f'weir_consumer_lag{{group="{group}"')
+                   for role, group in self.roles.items() for process in self.run.cluster.of(role))
 
     def look(self):
-        self.most = max(self.most, self.now(self.run))
+        self.most = max(self.most, self.now())
 
-    def check(self):
+    def check(self, what):
+        groups = " and ".join(self.roles.values())
         if self.most <= self.before:
-            self.run.violations.append(("the metrics show no lag of the history", ("", "")))
-        self.run.remarks.append(f"Lag of the history that the metrics showed while the database kept it waiting: {self.most:.0f} records.")
+            self.run.violated([(f"the metrics show no lag of {groups}", ("", ""))])
+        self.run.remarks.append(f"Lag of {groups} that the metrics showed, {what}: {self.most:.0f} records.")
 
 
 def slow_database(run):
@@ -102,7 +129,7 @@ def slow_database(run):
         os.kill(pid, signal.SIGCONT)
         time.sleep(0.1)
         lag.look()
-    lag.check()
+    lag.check("database slow")
 
 
 def deaf_database(run):
@@ -114,7 +141,21 @@ def deaf_database(run):
         time.sleep(1)
         lag.look()
     os.kill(pid, signal.SIGCONT)
-    lag.check()
+    lag.check("database silent")
+
+
+def refusing_database(run):
+    """Cassandra refuses every request"""
+    # Reads are refused as well: processors and doors wait too, and the sinks soon have nothing to do.
+    until, lag = time.time() + run.long(15, 60), Lag(run, {"sink": "weir.history", "process": "weir.process"})
+    tables.refusing(run.cluster.cassandra_port, True)
+    try:
+        while time.time() < until:
+            time.sleep(1)
+            lag.look()
+    finally:
+        tables.refusing(run.cluster.cassandra_port, False)
+    lag.check("database refusing")
 
 
 def cut_network(run):
@@ -124,87 +165,9 @@ def cut_network(run):
     run.cluster.proxy.mend()
 
 
-def poison(run):
-    """records that can't be processed, and one of a later version that can"""
-    placed = []
-    producer = kafka.Producer(run.cluster.kafka())
-
-    def put(topic, key, value):
-        place = []
-        producer.produce(topic, value, key, on_delivery=lambda error, record: place.append((error, record)))
-        if producer.flush(60) or place[0][0]:
-            raise RuntimeError("the poison could not be placed")
-        placed.append(topic)
-        return topic, place[0][1].partition(), place[0][1].offset()
-
-    now, number = int(time.time() * 1e6), run.rounds["poison"]
-    tenant = next(iter(run.keys))
-    run.dead.add(("process", "malformed_record", *put("weir.messages", b"poison", os.urandom(5) + b"\xff\xff\xff")))
-    run.dead.add(("process", "missing_field", *put("weir.messages", b"poison", records.encode([(1, 1), (2, tenant)]))))
-    unknown = records.new_message(tenant, "poison", f"unknown-{number}", "nobody can read this", now, schema=2, more=[(15, 2)])
-    run.dead.add(("process", "unknown_schema", *put("weir.messages", b"poison", unknown)))
-    place = put("weir.verdicts", b"poison", b"\xff\xff\xff\xff")
-    run.dead |= {(stage, "malformed_record", *place) for stage in ("history", "lake")}
-    id, text = f"later-{number}", "a message of a later version"
-    put("weir.messages", b"later", records.new_message(tenant, "later", id, text, now, schema=2, more=[(99, "more")]))
-    run.ledger.acknowledge((tenant, id), ("later", "", text), ordered=False)
-    # A key longer than a store takes; the lake takes it.
-    id = f"refused-{number}"
-    put("weir.messages", b"refused", records.new_message(tenant, "x" * 70_000, id, "too long a channel", now))
-    run.refused.add((tenant, id))
-
-
-def overload(run):
-    """ten times the usual load"""
-    answers = dict(run.ledger.answers)
-    before, began = {p.name: p.memory() for p in run.cluster.processes}, time.time()
-    more, most = run.producers(20, rate=run.rate * 10 / 20, first=100), dict(before)
-    while time.time() < began + run.long(10, 60):
-        time.sleep(0.2)
-        most = {p.name: max(most.get(p.name, 0), p.memory()) for p in run.cluster.processes}
-    for producer in more:
-        producer.done.set()
-    for producer in more:
-        producer.join()
-    p99 = lambda waits: sorted(waits)[int(len(waits) * 0.99)] if waits else 0.0
-    normal = p99([seconds for at, seconds in run.ledger.accepted if at < began])
-    under = [seconds for at, seconds in run.ledger.accepted if at >= began]
-    grown = max(most[name] / before[name] for name in before if before[name])
-    refused = sum(run.ledger.answers[status] - answers.get(status, 0) for status in (429, 503))
-    run.remarks.append(f"Overload: {len(under) / (time.time() - began):.0f} accepted requests a second; p99 of one {p99(under) * 1e3:.0f} ms, "
-                       f"{normal * 1e3:.0f} ms before; {refused} requests refused; memory of a process at most {grown:.2f} times what it was.")
-
-
-def clock_back(run):
-    """the clock set back: a message is there that was received 50 minutes from now"""
-    # What a door whose clock was ahead has accepted; the same as a clock that went back since.
-    tenant, id = next(iter(run.keys)), f"ahead-{run.rounds['clock_back']}"
-    ahead, text = int((time.time() + 3_000) * 1e6), "received by a clock that was ahead"
-    record = records.new_message(tenant, "ahead", id, text, ahead)
-    producer = kafka.Producer(run.cluster.kafka())
-    producer.produce("weir.messages", record, b"ahead")
-    if producer.flush(60):
-        raise RuntimeError("the message could not be placed")
-    run.ledger.acknowledge((tenant, id), ("ahead", "", text), ordered=False)
-    stores.judged(run.cluster.doors()[0].address, run.keys[tenant], id)
-    time.sleep(1)
-    for again in (False, True):
-        for door in run.cluster.doors():
-            if again:
-                door.restart()
-                run.cluster.wait_ready()
-            later = {"id": f"{id}-{door.name}-{again}", "channel": "ahead", "text": "received later", "sender": "clock"}
-            key = (tenant, later["id"])
-            run.ledger.sending(key, ("ahead", "clock", "received later"))
-            received = stores.accepted(door.address, run.keys[tenant], later)
-            run.ledger.acknowledge(key, ("ahead", "clock", "received later"), ordered=False)
-            if received < ahead:
-                run.violations.append((f"received before an earlier message{' after a restart' if again else ''}", key))
-
-
 def full_disk(run):
     """the data folder full, then room again"""
-    filler = run.cluster.data / "filler"
+    filler, refused = run.cluster.data / "filler", run.ledger.answers[503]
     with open(filler, "wb") as file:
         try:
             while True:
@@ -213,14 +176,17 @@ def full_disk(run):
         except OSError:
             pass
     time.sleep(run.long(5, 15))
+    # A request waits for the broker as long as its time allows, which is longer than the short form.
+    if not run.options.short and run.ledger.answers[503] == refused:
+        run.violated([("no 503 while the disk was full", ("", ""))])
     filler.unlink()
 
 
-REAL = (kill_broker, kill_database, kill_both, rebalance, pause_processor, pause_sink, slow_database, deaf_database,
-        cut_network, poison, overload, clock_back)
-EMBEDDED = (poison, overload, full_disk, clock_back)
+REAL = (kill_broker, kill_database, kill_both, kill_broker_and_roles, kill_database_and_roles, rebalance, pause_processor, pause_sink,
+        slow_database, deaf_database, refusing_database, cut_network, poison, overload, clock_back, stamps)
+EMBEDDED = (poison, overload, full_disk, clock_back, stamps)
 # What the short form keeps; the rest takes too long for every change.
-SHORT = (kill_broker, kill_database, pause_processor, poison, full_disk, clock_back)
+SHORT = (kill_broker_and_roles, kill_database, pause_processor, poison, full_disk, clock_back, stamps)
 
 
 def tmpfs(folder, megabytes):

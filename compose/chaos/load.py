@@ -5,6 +5,7 @@ import json
 import random
 import threading
 import time
+import types
 
 import cluster
 
@@ -42,6 +43,14 @@ class Ledger:
                 self.acknowledged[key] = value
                 if ordered:
                     self.order[key[0], value[0]].append(key[1])
+
+    def add(self, other):
+        """What producers in another process have seen."""
+        with self.lock:
+            for name in ("acknowledged", "order", "unclear", "answers", "conflicts"):
+                getattr(self, name).update(other[name])
+            self.faults += other["faults"]
+            self.accepted += other["accepted"]
 
     def answer(self, status, headers, seconds=None):
         with self.lock:
@@ -146,44 +155,18 @@ class Producer(threading.Thread):
                 time.sleep(min(float(headers.get("Retry-After") or 0.1), 1))
 
 
-class Prober(threading.Thread):
-    """Sends a message now and then and waits for its verdict: how long from here to there."""
-
-    def __init__(self, target, tenant, key, ledger):
-        super().__init__(daemon=True)
-        self.target, self.tenant, self.key, self.ledger = target, tenant, key, ledger
-        self.done, self.waits = threading.Event(), []
-
-    def run(self):
-        number = 0
-        while not self.done.wait(0.25):
-            number += 1
-            message = {"id": f"probe-{number:05}", "channel": "probe", "sender": "prober", "text": "is anybody there"}
-            key, value = (self.tenant, message["id"]), ("probe", "prober", message["text"])
-            began = time.time()
-            self.ledger.sending(key, value)
-            while not self.done.is_set():
-                door = self.target.doors()[number % len(self.target.doors())]
-                try:
-                    status, headers, _ = cluster.ask(door.address, "POST", "/v1/messages", self.key, message)
-                    self.ledger.answer(status, headers)
-                    if status in (200, 202):
-                        self.ledger.acknowledge(key, value)
-                        if self.judged(message["id"]):
-                            self.waits.append((began, time.time() - began))
-                            break
-                except OSError:
-                    pass
-                time.sleep(0.1)
-
-    def judged(self, id):
-        while not self.done.is_set():
-            door = self.target.doors()[0]
-            try:
-                status, _, body = cluster.ask(door.address, "GET", f"/v1/messages/{id}?wait=2", self.key)
-                if status == 200 and json.loads(body)["status"] == "judged":
-                    return True
-            except OSError:
-                pass
-            time.sleep(0.1)
-        return False
+def flood(addresses, seed, keys, first, number, rate, begins, seconds):
+    """Producers in a process of their own, so that they take no time from those that are measured; a
+    ledger's content is the answer. `first`: the number of the first one; `rate`: of all of them."""
+    ledger, doors = Ledger(), [types.SimpleNamespace(address=address) for address in addresses]
+    target = types.SimpleNamespace(doors=lambda: doors)
+    producers = [Producer(first + n, seed, target, keys, ledger, rate / number) for n in range(number)]
+    time.sleep(max(0, begins - time.time()))
+    for producer in producers:
+        producer.start()
+    time.sleep(seconds)
+    for producer in producers:
+        producer.done.set()
+    for producer in producers:
+        producer.join()
+    return {name: value for name, value in vars(ledger).items() if name != "lock"}

@@ -1,8 +1,14 @@
 """The comparison finds what it is there for. `python3 -m unittest` in this folder."""
+import pathlib
+import re
 import unittest
 
 import compare
+import overload
+import probe
 import records
+import report
+import tables
 
 KEY = ("t", "a")
 MESSAGE = records.Message("t", "c", "s", "a", "hello")
@@ -62,6 +68,79 @@ class Records(unittest.TestCase):
     def test_a_record_reads_as_it_was_written(self):
         data = records.new_message("t", "c", "a", "héllo", 1 << 50, schema=2, more=[(99, "later")])
         self.assertEqual(records.message(data), records.Message("t", "c", "", "a", "héllo"))
+
+
+class Tables(unittest.TestCase):
+    def wrong(self, expected=EXPECTED, **changed):
+        held = {"sources": [("t", "a", (0, 7))], "messages": [("t", "a", b"", "hello")],
+                "channel_messages": [("t", "c", 20_000, -1, 0, 7, "a")], "sender_messages": [("t", "s", 20_000, 61, 0, 7, "a")],
+                "list_days": [("channel", "t", "c", 20_000), ("sender", "t", "s", 20_000)],
+                "list_minutes": [("sender", "t", "s", 20_000, 61)], "fences": [(0, 7)]}
+        return [what for what, _ in tables.wrong(held | changed, expected, {KEY: [VERDICT]})]
+
+    def test_what_is_whole_is_whole(self):
+        self.assertEqual(self.wrong(), [])
+
+    def test_what_differs_in_a_table_is_found(self):
+        self.assertEqual(self.wrong(sources=[("t", "a", (0, 8))]), ["another source in table sources than in weir.verdicts"])
+        self.assertEqual(self.wrong(messages=[("t", "a", b"", None)]), ["another text in table messages"])
+        self.assertEqual(self.wrong(channel_messages=[("t", "d", 20_000, -1, 1, 7, "a")]),
+                         ["another channel in table channel_messages", "another source in table channel_messages than in weir.verdicts",
+                          "a day of table channel_messages that table list_days does not have"])
+
+    def test_what_the_index_lacks_is_found(self):
+        self.assertEqual(self.wrong(list_days=[]), [f"a day of table {kind}_messages that table list_days does not have"
+                                                    for kind in ("channel", "sender")])
+        self.assertEqual(self.wrong(list_minutes=[]), ["a minute of table sender_messages that table list_minutes does not have"])
+
+    def test_a_fence_lies_behind_what_was_acknowledged_and_before_what_was_not_judged(self):
+        self.assertEqual(self.wrong(fences=[]), ["fence at None, and not from 7 to 7"])
+        self.assertEqual(self.wrong(fences=[(0, 8)]), ["fence at 8, and not from 7 to 7"])
+        self.assertEqual(self.wrong(expected={}, fences=[(0, 6)]), [])
+
+
+class Waits(unittest.TestCase):
+    def test_a_probe_that_still_waits_counts_with_its_age(self):
+        self.assertEqual(probe.longest([(0, 5), (8, 3)], [], since=10, now=20), 3)
+        self.assertEqual(probe.longest([(0, 5), (8, 3)], [9], since=10, now=20), 11)
+        self.assertEqual(probe.longest([], [], since=10, now=20), 0)
+
+    def test_each_partition_gets_one_channel(self):
+        self.assertEqual(probe.one_each({"a": 1, "b": 0, "c": 1, "d": 2}), ["b", "a", "d"])
+
+
+class Overload(unittest.TestCase):
+    CALM = [0.01] * 500
+
+    def test_what_stays_within_its_bounds_is_not_told(self):
+        self.assertEqual(overload.bounds({"p": 100}, {"p": 119}, self.CALM, [0.03] * 500), [])
+
+    def test_memory_and_time_over_their_bounds_are(self):
+        self.assertEqual(overload.bounds({"p": 100, "q": 50}, {"p": 100, "q": 75}, self.CALM, self.CALM),
+                         ["memory of q 1.50 times its usual, over the bound of 1.2"])
+        self.assertEqual(overload.bounds({}, {}, self.CALM, self.CALM[:480] + [0.04] * 20),
+                         ["p99 of accepted requests 4.0 times its usual, over the bound of 3"])
+
+    def test_a_few_requests_have_no_p99(self):
+        self.assertEqual(len(overload.bounds({}, {}, self.CALM, [9] * 10)), 1)
+
+
+class Report(unittest.TestCase):
+    def lines(self, *kinds):
+        # Many of another kind must not hide it.
+        return report.violations([("0 rows in SQL", ("t", str(number))) for number in range(99)] + [(kind, KEY) for kind in kinds])
+
+    def test_prove_finds_what_its_patches_cause_and_nothing_else(self):
+        prove = (pathlib.Path(__file__).parent / "prove").read_text()
+        kinds = dict(re.findall(r"\[([a-z-]+)\]='(.*)'", prove))
+        caused = {"early-ack": "acknowledged, not in weir.messages", "no-fence": "2 rows in lake"}
+        self.assertEqual(kinds.keys(), caused.keys())
+        for patch, kind in caused.items():
+            seen = lambda *kinds: [line for line in self.lines(*kinds) if re.search(wanted, line)]
+            wanted = kinds[patch]
+            self.assertEqual(len(seen(kind)), 1, patch)
+            self.assertEqual(seen("0 rows in lake", "1 rows in lake of what was not acknowledged"), [])
+            self.assertEqual(seen(*(other for other in caused.values() if other != kind)), [])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,91 @@
+"""The tables of the history in the database: read by Cassandra's own client, and compared with each
+other and with the log. What they hold is told in `schemas/store/src/cql/mod.rs`."""
+import contextlib
+
+import records
+
+# The minute of a bucket that holds a whole day.
+WHOLE_DAY = -1
+
+
+@contextlib.contextmanager
+def database(port):
+    from cassandra.cluster import Cluster
+    from cassandra.query import tuple_factory
+    nodes = Cluster(["127.0.0.1"], port=port, protocol_version=5)
+    try:
+        session = nodes.connect("weir_chaos")
+        session.row_factory = tuple_factory
+        yield session
+    finally:
+        nodes.shutdown()
+
+
+def held(port):
+    """Whose record is there."""
+    with database(port) as session:
+        return {(tenant, id) for tenant, id, record in session.execute("SELECT tenant, id, record FROM messages") if record}
+
+
+def read(port):
+    """{table: its rows}, whole."""
+    columns = {
+        "sources": "tenant, id, source", "messages": "tenant, id, record, text", "list_days": "kind, tenant, name, day",
+        "channel_messages": "tenant, channel, day, minute, source_partition, source_offset, id",
+        "sender_messages": "tenant, sender, day, minute, source_partition, source_offset, id",
+        "list_minutes": "kind, tenant, name, day, minute", "fences": "source_partition, source_offset"}
+    with database(port) as session:
+        return {table: [tuple(row) for row in session.execute(f"SELECT {names} FROM {table}")] for table, names in columns.items()}
+
+
+def rows(tables):
+    """A row for each message that a table shows, as `compare.compare` takes them; those by sender last."""
+    found = {"table sources": [((tenant, id), None) for tenant, id, _ in tables["sources"]],
+             "table messages": [((tenant, id), records.fields(records.fields(record)[3]).get(8))
+                                for tenant, id, record, _ in tables["messages"]],
+             "table channel_messages": [((row[0], row[-1]), None) for row in tables["channel_messages"]]}
+    return found, [((row[0], row[-1]), None) for row in tables["sender_messages"]]
+
+
+def wrong(tables, expected, kept):
+    """Violations as (what, id).
+
+    expected: {(tenant, id): (channel, sender, text)} of what was acknowledged; kept: see `compare.effective`.
+    """
+    found, place = [], {key: (verdicts[0].partition, verdicts[0].offset) for key, verdicts in kept.items()}
+    for tenant, id, source in tables["sources"]:
+        if (tenant, id) in place and tuple(source) != place[tenant, id]:
+            found.append(("another source in table sources than in weir.verdicts", (tenant, id)))
+    for tenant, id, _, text in tables["messages"]:
+        if (tenant, id) in expected and text != expected[tenant, id][2]:
+            found.append(("another text in table messages", (tenant, id)))
+    days, minutes = set(tables["list_days"]), set(tables["list_minutes"])
+    for at, kind in enumerate(("channel", "sender")):
+        name = f"table {kind}_messages"
+        for tenant, list, day, minute, partition, offset, id in tables[f"{kind}_messages"]:
+            if (tenant, id) in expected and list != expected[tenant, id][at]:
+                found.append((f"another {kind} in {name}", (tenant, id)))
+            if (tenant, id) in place and (partition, offset) != place[tenant, id]:
+                found.append((f"another source in {name} than in weir.verdicts", (tenant, id)))
+            if (kind, tenant, list, day) not in days:
+                found.append((f"a day of {name} that table list_days does not have", (tenant, id)))
+            if minute != WHOLE_DAY and (kind, tenant, list, day, minute) not in minutes:
+                found.append((f"a minute of {name} that table list_minutes does not have", (tenant, id)))
+    # Behind the fence everything is there, and nothing is there that was not judged.
+    fences, least, most = dict(tables["fences"]), {}, {}
+    for key, (partition, offset) in place.items():
+        most[partition] = max(most.get(partition, -1), offset)
+        if key in expected:
+            least[partition] = max(least.get(partition, -1), offset)
+    for partition in sorted(most.keys() | fences.keys()):
+        if not least.get(partition, -1) <= fences.get(partition, -1) <= most.get(partition, -1):
+            found.append((f"fence at {fences.get(partition)}, and not from {least.get(partition)} to {most.get(partition)}", ("", partition)))
+    return found
+
+
+def refusing(port, yes):
+    """Asks for more replicas than there are nodes: the database then refuses each request of a quorum, and
+    goes on when the one node is enough again."""
+    with database(port) as session:
+        session.execute("ALTER KEYSPACE weir_chaos WITH replication = "
+                        f"{{'class': 'NetworkTopologyStrategy', 'datacenter1': {3 if yes else 1}}}")
