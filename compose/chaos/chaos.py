@@ -12,6 +12,7 @@ import time
 
 import cluster
 import compare
+import copies
 import faults
 import load
 import probe
@@ -40,7 +41,7 @@ class Run:
         self.folder, self.mounted, self.left_out = folder, None, {}
         self.ledger, self.rate = load.Ledger(), options.rate
         self.dead, self.refused, self.events, self.violations, self.remarks = set(), set(), [], [], []
-        self.looked = 0
+        self.looked, self.copies, self.suffix = 0, [], ""
         if kind == "real":
             self.cluster = cluster.Real(options.weir, folder, options.partitions)
         else:
@@ -57,6 +58,7 @@ class Run:
 
     def violated(self, found):
         """Said at once, up to some: whoever watches need not wait for the report."""
+        found = [(what + self.suffix, key) for what, key in found]
         for what, key in found[:max(0, FIRST - len(self.violations))]:
             self.say(f"VIOLATION {what}: {key}")
         self.violations += found
@@ -122,8 +124,13 @@ class Run:
             producer.join()
         self.settle()
         self.compare()
+        for made in self.copies:
+            copies.compare(self, made)
 
     def broken(self, fault):
+        if fault is faults.rebalance:
+            # A processor that was killed is missed for as long as its session lasts: that is no rebalance.
+            self.whole("kills")
         began = time.time()
         what = fault(self)
         self.rounds[fault.__name__] += 1
@@ -132,20 +139,24 @@ class Run:
                  f"{len(self.ledger.acknowledged)} acknowledged")
         if fault is not faults.kill:
             # The next fault meets a Weir that is whole again, and this says when it was.
-            self.cluster.wait_ready()
-            mended = time.time()
-            while not self.probers.passed(mended):
-                time.sleep(0.05)
-                if time.time() - mended > WHOLE:
-                    self.violated([(f"no verdict in {WHOLE} s after {fault.__name__}", ("", ""))])
-                    break
-            whole = time.time()
+            took = self.whole(fault.__name__)
             # Of those that were under way as well.
             longest = self.probers.longest(began)
-            self.events.append((fault.__name__, broken, whole - mended, longest))
+            self.events.append((fault.__name__, broken, took, longest))
             if fault is faults.rebalance and longest > STALL:
                 self.violated([(f"a verdict came only after {longest:.1f} s of a rebalance", ("", ""))])
         self.look()
+
+    def whole(self, after):
+        """Waits until every partition gives verdicts to what is sent now; how long that took, in seconds."""
+        self.cluster.wait_ready()
+        mended = time.time()
+        while not self.probers.passed(mended):
+            time.sleep(0.05)
+            if time.time() - mended > WHOLE:
+                self.violated([(f"no verdict in {WHOLE} s after {after}", ("", ""))])
+                break
+        return time.time() - mended
 
     def read(self):
         kafka = self.cluster.kafka()

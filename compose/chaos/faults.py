@@ -7,6 +7,7 @@ import time
 
 import stores
 import tables
+from copies import backup
 from messages import clock_back, poison, stamps
 from overload import overload
 
@@ -184,9 +185,9 @@ def full_disk(run):
 
 REAL = (kill_broker, kill_database, kill_both, kill_broker_and_roles, kill_database_and_roles, rebalance, pause_processor, pause_sink,
         slow_database, deaf_database, refusing_database, cut_network, poison, overload, clock_back, stamps)
-EMBEDDED = (poison, overload, full_disk, clock_back, stamps)
+EMBEDDED = (backup, poison, overload, full_disk, clock_back, stamps)
 # What the short form keeps; the rest takes too long for every change.
-SHORT = (kill_broker_and_roles, kill_database, pause_processor, poison, full_disk, clock_back, stamps)
+SHORT = (backup, kill_broker_and_roles, kill_database, pause_processor, poison, full_disk, clock_back, stamps)
 
 
 def tmpfs(folder, megabytes):

@@ -35,7 +35,7 @@ pub struct Config {
     /// Bytes of bodies in memory at most, of all requests together; then 503.
     pub bodies_bytes: usize,
     /// Ids of accepted messages remembered at most, to know a producer's retry and to
-    /// answer `pending`; about 60 bytes each.
+    /// answer `pending`; about 90 bytes each.
     pub recent_ids: usize,
     /// Bytes of fresh verdicts kept at most, to answer them before they are stored.
     pub recent_verdict_bytes: usize,
