@@ -27,7 +27,9 @@ def report(options, runs, failed):
              "```sh", f"compose/chaos/run {' '.join(options.said)}", "```", ""]
     for run in runs:
         lines += [f"## {'Roles on Apache Kafka and Cassandra' if run.kind == 'real' else 'weir up, embedded'}", ""]
-        lines += [f"**{'Held' if not run.violations else f'{len(run.violations)} violations'}.** " +
+        number = len(run.violations)
+        held = "Held" if not number else f"{number} violation{'s' if number > 1 else ''}"
+        lines += [f"**{held}.** " +
                   ", ".join(f"{value:,} {name}" for name, value in run.counts.items()) + "." if hasattr(run, "counts") else "**Not compared.**", ""]
         lines += ["| broken | rounds | whole again after, at most | longest wait for a verdict |", "|---|---|---|---|"]
         for name, rounds in sorted(run.rounds.items()):
