@@ -121,12 +121,14 @@
 //! Reads and writes need more than half of the copies in the datacenter
 //! (`LOCAL_QUORUM`), go to a node that has the row, and reads that take too long to a
 //! second one. What can't be reached is [`Error::Unavailable`]: nothing is remembered
-//! here that a later try would have to mend. A single node that loses its power loses
-//! what it acknowledged in the last seconds, unless it runs with `commitlog_sync: batch`.
+//! here that a later try would have to mend. A single node that is killed, or loses its
+//! power, loses what it acknowledged last, unless it runs with `commitlog_sync: batch`;
+//! see [`durability`].
 
 mod accounts;
 mod buckets;
 mod config;
+mod durability;
 mod erase;
 mod failure;
 mod life;
@@ -191,6 +193,7 @@ impl Store {
         let statements = timeout(patience, Statements::prepare(&connected, config))
             .await
             .map_err(failed)??;
+        durability::warn_of_loss(&connected.session, config).await;
         Ok(Arc::new(Self {
             session: connected.session,
             statements,
