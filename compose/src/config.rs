@@ -77,7 +77,7 @@ pub(crate) struct Bus {
     pub(crate) listen: SocketAddr,
     /// Partitions of the topics that Weir makes.
     pub(crate) partitions: i32,
-    /// Copies of each, on Apache Kafka.
+    /// Copies of each, on Apache Kafka; from 3 on, two must have a message before it is accepted.
     pub(crate) replication: i32,
     /// How long the log keeps records, in hours; less where `retention` is shorter.
     pub(crate) retention_hours: u32,

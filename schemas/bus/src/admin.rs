@@ -1,14 +1,10 @@
-//! What is asked once: whether there is a broker, which topics, how far they reach.
+//! What is asked once: whether there is a broker, which partitions, how far they reach.
 //! Each question uses a client of its own, off the async threads, and has a deadline.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use futures::executor::block_on;
-use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, ConfigSource, NewPartitions, NewTopic,
-    ResourceSpecifier, TopicReplication,
-};
+use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
@@ -19,72 +15,10 @@ use crate::config::Config;
 use crate::error::{Error, name};
 
 /// How long a question may take.
-const ASK: Duration = Duration::from_secs(10);
+pub(crate) const ASK: Duration = Duration::from_secs(10);
 /// How long a look at the brokers' health may take.
 const PROBE: Duration = Duration::from_secs(2);
 const FIRST_TRY: Duration = Duration::from_millis(250);
-
-/// Dead letters are kept at least so long: someone has to look at them.
-const DEAD_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
-const RETENTION: &str = "retention.ms";
-/// A record outlives its retention by as much as its file takes in others after it.
-const SEGMENT: &str = "segment.ms";
-const LONGEST_SEGMENT: Duration = Duration::from_secs(24 * 3600);
-const FOREVER: &str = "-1";
-
-/// Makes the topics that Weir needs. Those that exist keep their records; they get the
-/// retention, and `weir.verdicts` the partitions of `weir.messages`, if they differ.
-///
-/// `retention`: how long records are kept; dead letters at least 30 days. `texts`: how long
-/// a text may be kept at most, which bounds both. A file of records is closed after an
-/// eighth of that, at most a day, so that they go in time. Erasures stay: a lake that is
-/// restored from a copy, however old, learns from them what it must not hold.
-///
-/// # Errors
-/// No broker answers, it refuses us, or it refuses a topic.
-pub async fn create_topics(
-    config: &Config,
-    retention: Duration,
-    texts: Option<Duration>,
-) -> Result<(), Error> {
-    let config = config.clone();
-    blocking(move || {
-        let asker = Asker::new(&config, None)?;
-        asker.ask("reading the list of topics", ASK, |consumer, wait| {
-            consumer.fetch_metadata(None, wait).map(|_| ())
-        })?;
-        let admin = admin(&config)?;
-        let kept = kept(retention, texts);
-        make(&config, &admin, &kept)?;
-        keep_for(&admin, kept);
-        let partitions = asker.partitions(topic::MESSAGES)?.len();
-        let verdicts = asker.partitions(topic::VERDICTS)?.len();
-        if verdicts < partitions {
-            add_partitions(&admin, topic::VERDICTS, partitions)?;
-        }
-        for topic in topic::ALL {
-            asker.partitions(topic)?;
-        }
-        Ok(())
-    })
-    .await
-}
-
-/// Whether the topics are there that Weir needs, and can be used.
-///
-/// # Errors
-/// No broker answers in 10 s, it refuses us, or a topic is missing.
-pub async fn check_topics(config: &Config) -> Result<(), Error> {
-    let config = config.clone();
-    blocking(move || {
-        let asker = Asker::new(&config, None)?;
-        for topic in topic::ALL {
-            asker.partitions(topic)?;
-        }
-        Ok(())
-    })
-    .await
-}
 
 /// Whether a broker answers and takes our name and password. Within 2 s.
 ///
@@ -321,117 +255,6 @@ pub(crate) fn admin(config: &Config) -> Result<AdminClient<Context>, Error> {
         .asking()?
         .create_with_context(Context(Link::quiet("admin")))
         .map_err(|error| Error::kafka("making a client", &error))
-}
-
-fn make(config: &Config, admin: &AdminClient<Context>, kept: &[Kept]) -> Result<(), Error> {
-    let topics = kept.iter().map(|(topic, settings)| {
-        let partitions = if *topic == topic::ERASURES {
-            1
-        } else {
-            config.partitions
-        };
-        let topic = NewTopic::new(
-            topic,
-            partitions,
-            TopicReplication::Fixed(config.replication),
-        );
-        settings
-            .iter()
-            .fold(topic, |topic, (name, value)| topic.set(name, value))
-    });
-    let topics: Vec<NewTopic<'_>> = topics.collect();
-    let results = block_on(admin.create_topics(&topics, &options()))
-        .map_err(|error| Error::kafka("making topics", &error))?;
-    for result in results {
-        match result {
-            Ok(topic) => tracing::info!(topic, "topic made"),
-            Err((_, Code::TopicAlreadyExists)) => {}
-            Err((topic, code)) => {
-                return Err(Error::Topic {
-                    topic,
-                    reason: name(code),
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A topic, and for how long it is kept, by the names of its settings.
-type Kept = (&'static str, Vec<(&'static str, String)>);
-
-fn kept(retention: Duration, texts: Option<Duration>) -> Vec<Kept> {
-    let records = texts.map_or(retention, |texts| texts.min(retention));
-    let dead = retention.max(DEAD_RETENTION);
-    let dead = texts.map_or(dead, |texts| texts.min(dead));
-    topic::ALL
-        .into_iter()
-        .map(|topic| {
-            let kept = match topic {
-                topic::ERASURES => return (topic, vec![(RETENTION, FOREVER.to_owned())]),
-                topic::DEAD => dead,
-                _ => records,
-            };
-            let segment = (kept / 8).min(LONGEST_SEGMENT);
-            let settings = [(RETENTION, kept), (SEGMENT, segment)];
-            let text = |(name, time): (_, Duration)| (name, time.as_millis().to_string());
-            (topic, settings.map(text).to_vec())
-        })
-        .collect()
-}
-
-/// Existing topics get the retention that is set. Not worth failing for: the brokers'
-/// owner may forbid it.
-fn keep_for(admin: &AdminClient<Context>, kept: Vec<Kept>) {
-    for (topic, wanted) in kept {
-        let found =
-            block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options()));
-        let Ok(Some(Ok(found))) = found.map(|mut found| found.pop()) else {
-            tracing::debug!(topic, "the retention of the topic can't be read");
-            continue;
-        };
-        let is_so = |(name, value): &(&str, String)| {
-            found.get(name).and_then(|entry| entry.value.as_deref()) == Some(value)
-        };
-        if wanted.iter().all(is_so) {
-            continue;
-        }
-        // This request replaces all of a topic's settings, so the others go with it.
-        let mut settings = AlterConfig::new(ResourceSpecifier::Topic(topic));
-        for entry in &found.entries {
-            if let (ConfigSource::DynamicTopic, Some(value)) = (&entry.source, &entry.value) {
-                settings = settings.set(&entry.name, value);
-            }
-        }
-        let settings = wanted.iter().fold(settings, |settings, (name, value)| {
-            settings.set(name, value)
-        });
-        let changed = block_on(admin.alter_configs(&[settings], &options()));
-        match changed.map(|mut changed| changed.pop()) {
-            Ok(Some(Ok(_))) => {
-                tracing::info!(topic, settings = ?wanted, "retention of the topic changed")
-            }
-            _ => tracing::warn!(
-                topic,
-                settings = ?wanted,
-                "the retention of the topic can't be changed"
-            ),
-        }
-    }
-}
-
-fn add_partitions(admin: &AdminClient<Context>, topic: &str, count: usize) -> Result<(), Error> {
-    let results =
-        block_on(admin.create_partitions(&[NewPartitions::new(topic, count)], &options()))
-            .map_err(|error| Error::kafka("adding partitions", &error))?;
-    for result in results {
-        result.map_err(|(topic, code)| Error::Topic {
-            topic,
-            reason: name(code),
-        })?;
-    }
-    tracing::info!(topic, partitions = count, "partitions added");
-    Ok(())
 }
 
 pub(crate) fn options() -> AdminOptions {

@@ -37,7 +37,8 @@ pub struct Config {
     pub security: Security,
     /// Partitions of a topic that has to be made. 4 by default.
     pub partitions: i32,
-    /// Replicas of a topic that has to be made. 1 by default.
+    /// Replicas of a topic that has to be made. 1 by default; from 3 on a record must be on
+    /// two of them before it is acknowledged.
     pub replication: i32,
     /// Records that may wait for an acknowledgement. 100,000 by default.
     pub queue_messages: usize,

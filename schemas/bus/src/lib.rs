@@ -31,9 +31,10 @@ mod read_back;
 mod record;
 mod stage;
 mod tail;
+mod topics;
 mod worker;
 
-pub use admin::{check_topics, committed, create_topics, reachable, watermarks};
+pub use admin::{committed, reachable, watermarks};
 pub use config::{Config, Security};
 pub use cut::{cut_settled, delete_records};
 pub use erasures::{Erased, erasure, erasures};
@@ -43,4 +44,5 @@ pub use read_back::read_back;
 pub use record::{Outgoing, Record};
 pub use stage::{Dead, Outcome, Stage};
 pub use tail::{Start, Tail, TailHandle};
+pub use topics::{check_topics, create_topics};
 pub use worker::Worker;
