@@ -81,8 +81,8 @@ class Run:
 
     def faults(self):
         """In an order that the seed decides."""
-        all_of_them = faults.REAL if self.kind == "real" else faults.EMBEDDED
-        chosen = [fault for fault in all_of_them if not self.options.short or fault in faults.SHORT]
+        all_of_them = faults.ALL[self.kind]
+        chosen = (faults.SHORT if self.options.short else faults.ALL)[self.kind]
         if self.options.only:
             known = {fault.__name__ for fault in faults.REAL + faults.EMBEDDED} | {"kill"}
             if unknown := set(self.options.only) - known:
@@ -276,7 +276,7 @@ def main():
     parser.add_argument("--backends", default="embedded,real", help="embedded, real or both")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--short", action="store_true", help="a few minutes: few kills, some of the faults")
-    parser.add_argument("--kills", type=int, help="SIGKILL rounds [default: 300, short 15]")
+    parser.add_argument("--kills", type=int, help="SIGKILL rounds [default: 300, short 10]")
     parser.add_argument("--rate", type=int, default=120, help="messages a second")
     parser.add_argument("--repeat", type=int, default=1, help="rounds of each other fault")
     parser.add_argument("--only", type=lambda text: text.split(","), help="these faults only, such as kill_broker,poison")
@@ -286,7 +286,7 @@ def main():
     parser.add_argument("--keep", action="store_true", help="keep logs and data")
     options = parser.parse_args()
     options.said = [word for word in sys.argv[1:] if word not in ("--weir", options.weir, "--out", options.out, "--keep")]
-    options.kills = options.kills if options.kills is not None else (15 if options.short else 300)
+    options.kills = options.kills if options.kills is not None else (10 if options.short else 300)
     runs, failed = [], None
     for kind in options.backends.split(","):
         folder = pathlib.Path(tempfile.mkdtemp(prefix=f"weir-chaos-{kind}-"))

@@ -200,8 +200,10 @@ def full_disk(run):
 REAL = (kill_broker, kill_database, kill_both, kill_broker_and_roles, kill_database_and_roles, rebalance, pause_processor, pause_sink,
         slow_database, deaf_database, refusing_database, refusing_broker, cut_network, poison, overload, clock_back, stamps)
 EMBEDDED = (backup, poison, overload, full_disk, clock_back, stamps)
+ALL = {"real": REAL, "embedded": EMBEDDED}
 # What the short form keeps; the rest takes too long for every change.
-SHORT = (backup, kill_broker_and_roles, kill_database, pause_processor, poison, full_disk, clock_back, stamps)
+SHORT = {"real": (kill_broker_and_roles, kill_database, pause_processor, poison, stamps),
+         "embedded": (backup, poison, full_disk, clock_back, stamps)}
 
 
 def tmpfs(folder, megabytes):
