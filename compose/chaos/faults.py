@@ -13,7 +13,6 @@ from overload import overload
 
 # Weir's consumers leave their group after 10 s of silence.
 BEYOND_SESSION = 14
-TOPICS = ("weir.messages", "weir.verdicts")
 
 
 def kill(run):
@@ -69,19 +68,6 @@ def kill_broker_and_roles(run):
 def kill_database_and_roles(run):
     """Cassandra killed, a sink and a processor killed while it is away, Cassandra started again"""
     return outage(run, "cassandra", ("sink", "process"))
-
-
-def refusing_broker(run):
-    """Kafka refuses every message and verdict: it has fewer copies than it must"""
-    refused = run.ledger.answers[503]
-    for topic in TOPICS:
-        stores.must_have(run.cluster.kafka(), topic, 2)
-    time.sleep(run.long(15, 60))
-    for topic in TOPICS:
-        stores.must_have(run.cluster.kafka(), topic, 1)
-    # A request waits for the broker as long as its time allows, which is longer than the short form.
-    if not run.options.short and run.ledger.answers[503] == refused:
-        run.violated([("no 503 while Kafka refused", ("", ""))])
 
 
 def rebalance(run):
@@ -198,7 +184,7 @@ def full_disk(run):
 
 
 REAL = (kill_broker, kill_database, kill_both, kill_broker_and_roles, kill_database_and_roles, rebalance, pause_processor, pause_sink,
-        slow_database, deaf_database, refusing_database, refusing_broker, cut_network, poison, overload, clock_back, stamps)
+        slow_database, deaf_database, refusing_database, cut_network, poison, overload, clock_back, stamps)
 EMBEDDED = (backup, poison, overload, full_disk, clock_back, stamps)
 ALL = {"real": REAL, "embedded": EMBEDDED}
 # What the short form keeps; the rest takes too long for every change.

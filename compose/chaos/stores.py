@@ -5,7 +5,6 @@ import time
 import urllib.parse
 
 import confluent_kafka as kafka
-import confluent_kafka.admin as kafka_admin
 import deltalake
 
 import cluster as weir
@@ -41,14 +40,6 @@ def topic(conf, name):
         return found
     finally:
         consumer.close()
-
-
-def must_have(conf, name, copies):
-    """How many copies must have a record of the topic before Kafka acknowledges it."""
-    entry = kafka_admin.ConfigEntry("min.insync.replicas", str(copies), incremental_operation=kafka_admin.AlterConfigOpType.SET)
-    resource = kafka_admin.ConfigResource(kafka_admin.ResourceType.TOPIC, name, incremental_configs=[entry])
-    for done in kafka_admin.AdminClient(conf).incremental_alter_configs([resource]).values():
-        done.result(30)
 
 
 def decoded(topic, read):
