@@ -64,6 +64,7 @@ pub async fn migrate(config: &Config) -> Result<Migrated, Error> {
         session: &session,
         config,
     };
+    migration.agreement().await?;
     match schema::check(&session, config).await {
         // Nothing to do, and nothing to wait for.
         Ok(()) => {
@@ -138,12 +139,19 @@ impl Migration<'_> {
         statement.set_request_timeout(Some(STATEMENT));
         statement.set_is_idempotent(true);
         statement.set_load_balancing_policy(self.node.clone());
-        // The driver waits for the nodes to agree before it answers.
         self.session
             .query_unpaged(statement, &[])
             .await
             .map_err(failed)?;
-        Ok(())
+        // The driver waits only if the statement itself has changed something: not for what
+        // another migration has made a moment before.
+        self.agreement().await
+    }
+
+    /// Waits until all nodes know the same tables: any of them may be asked next.
+    async fn agreement(&self) -> Result<(), Error> {
+        let agreed = self.session.await_schema_agreement().await;
+        agreed.map(|_| ()).map_err(failed)
     }
 
     async fn add(&self, table: &str, column: &str, of: &str) -> Result<(), Error> {
