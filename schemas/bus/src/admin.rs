@@ -14,8 +14,11 @@ use crate::client::{Context, Link};
 use crate::config::Config;
 use crate::error::{Error, name};
 
-/// How long a question may take.
+/// How long a question may take that any broker can answer.
 pub(crate) const ASK: Duration = Duration::from_secs(10);
+/// How long a question may take that only one broker answers, the leader of a partition or
+/// a group's coordinator: Kafka gives up a broker that hangs after 9 s, then chooses another.
+pub(crate) const ASK_ONE: Duration = Duration::from_secs(30);
 /// How long a look at the brokers' health may take.
 const PROBE: Duration = Duration::from_secs(2);
 const FIRST_TRY: Duration = Duration::from_millis(250);
@@ -41,13 +44,13 @@ pub async fn reachable(config: &Config) -> Result<(), Error> {
 /// next record will have.
 ///
 /// # Errors
-/// No broker answers in 10 s, it refuses us, or there is no such topic.
+/// No broker answers in 10 s, no leader in 30 s, it refuses us, or there is no such topic.
 pub async fn watermarks(config: &Config, topic: &str) -> Result<BTreeMap<i32, (i64, i64)>, Error> {
     let (config, topic) = (config.clone(), topic.to_owned());
     blocking(move || {
         let asker = Asker::new(&config, None)?;
         let partitions = asker.partitions(&topic)?;
-        asker.ask("reading the watermarks", ASK, |consumer, wait| {
+        asker.ask("reading the watermarks", ASK_ONE, |consumer, wait| {
             let low = bounds(consumer, &topic, &partitions, Offset::Beginning, wait)?;
             let high = bounds(consumer, &topic, &partitions, Offset::End, wait)?;
             Ok(low
@@ -63,7 +66,8 @@ pub async fn watermarks(config: &Config, topic: &str) -> Result<BTreeMap<i32, (i
 /// has committed nothing are absent.
 ///
 /// # Errors
-/// No broker answers in 10 s, it refuses us, or there is no such topic.
+/// No broker answers in 10 s, no coordinator in 30 s, it refuses us, or there is no such
+/// topic.
 pub async fn committed(
     config: &Config,
     group: &str,
@@ -73,9 +77,11 @@ pub async fn committed(
     blocking(move || {
         let asker = Asker::new(&config, Some(&group))?;
         let partitions = asker.partitions(&topic)?;
-        asker.ask("reading the committed offsets", ASK, |consumer, wait| {
-            committed_of(consumer, &topic, &partitions, wait)
-        })
+        asker.ask(
+            "reading the committed offsets",
+            ASK_ONE,
+            |consumer, wait| committed_of(consumer, &topic, &partitions, wait),
+        )
     })
     .await
 }
@@ -185,7 +191,7 @@ impl Asker {
 
     /// The partitions of a topic, once each has a leader.
     pub(crate) fn partitions(&self, topic: &str) -> Result<Vec<i32>, Error> {
-        let deadline = Instant::now() + ASK;
+        let deadline = Instant::now() + ASK_ONE;
         loop {
             let found = self.ask("reading the partitions", ASK, |consumer, wait| {
                 let metadata = consumer.fetch_metadata(Some(topic), wait)?;
@@ -238,9 +244,16 @@ pub(crate) fn passing(error: &KafkaError) -> Option<&'static str> {
         }
         Code::Resolve => "the host name is not known",
         Code::SSL => "TLS failed",
-        Code::BrokerNotAvailable | Code::LeaderNotAvailable | Code::NotLeaderForPartition => {
-            "no leader yet"
-        }
+        // A client forgets a broker that went while it was asked.
+        Code::DestroyBroker | Code::BrokerDestroy | Code::UnknownBroker => "the brokers change",
+        Code::BrokerNotAvailable
+        | Code::LeaderNotAvailable
+        | Code::NotLeaderForPartition
+        | Code::ReplicaNotAvailable
+        | Code::ListenerNotFound
+        | Code::FencedLeaderEpoch
+        | Code::UnknownLeaderEpoch
+        | Code::OffsetNotAvailable => "no leader yet",
         Code::CoordinatorLoadInProgress
         | Code::CoordinatorNotAvailable
         | Code::NotCoordinator

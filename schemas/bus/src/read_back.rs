@@ -7,7 +7,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use crate::admin::{Asker, blocking, bounds};
+use crate::admin::{ASK_ONE, Asker, blocking, bounds};
 use crate::client::Context;
 use crate::config::Config;
 use crate::error::Error;
@@ -16,7 +16,6 @@ use crate::record::Record;
 /// Records that are handed over at a time, and batches that may wait.
 const BATCH: usize = 500;
 const WAITING: usize = 4;
-const ASK: Duration = Duration::from_secs(10);
 /// Without any record for so long, the brokers are taken for gone.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -102,7 +101,7 @@ impl Reader {
     fn bound(&self, bound: Offset) -> Result<i64, Error> {
         let found = self
             .asker
-            .ask("reading the watermarks", ASK, |consumer, wait| {
+            .ask("reading the watermarks", ASK_ONE, |consumer, wait| {
                 bounds(consumer, &self.topic, &[self.partition], bound, wait)
             })?;
         found
