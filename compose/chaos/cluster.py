@@ -212,6 +212,11 @@ replication = 1
         both = [subprocess.Popen([self.weir, "migrate"], env=self.env, stdout=subprocess.DEVNULL) for _ in range(2)]
         if any(one.wait(120) for one in both):
             raise RuntimeError("weir migrate failed")
+        # A third later, that has no copy of their secrets.
+        third = subprocess.run([self.weir, "migrate"], env=self.env | {"WEIR_DATA": str(self.folder / "third")},
+                               capture_output=True, text=True)
+        if third.returncode == 0 or "--new-signing-key" not in third.stderr:
+            raise RuntimeError(f"weir migrate made a second signing key: {third}")
         self.lake = self.folder / "lake"
         for role, number in (("ingest", 2), ("process", 2), ("sink", 2), ("query", 1)):
             for at in range(1, number + 1):

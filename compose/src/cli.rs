@@ -39,7 +39,7 @@ enum Command {
     /// Run the role `query`: SQL over lake and tail
     Query(lone::Lone),
     /// Make the topics, tables and keys that lone roles share, or bring them up to date
-    Migrate,
+    Migrate(migrate::Migrate),
     /// Run the embedded broker alone: the Kafka protocol over files, on one machine
     Broker(broker::Command),
     /// Score texts from files or standard input; one JSON verdict per line out
@@ -78,7 +78,7 @@ impl Weir {
             Command::Process(lone) => lone.run(Role::Process, source),
             Command::Sink(lone) => lone.run(Role::Sink, source),
             Command::Query(lone) => lone.run(Role::Query, source),
-            Command::Migrate => migrate::run(source),
+            Command::Migrate(migrate) => migrate.run(source),
             Command::Broker(command) => command.run(),
             Command::Score(score) => score.run(source),
             Command::Replay(replay) => replay.run(),

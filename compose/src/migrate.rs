@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
 use prometheus::Registry;
 use weir_auth::Auth;
-use weir_store::cql;
+use weir_store::{Accounts as _, cql};
 
 use crate::config::{self, Config, Store};
 use crate::data::DataDir;
@@ -20,14 +21,24 @@ use crate::{backends, client, first_run, logs};
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// `weir migrate`
-pub(crate) fn run(source: &config::Source) -> Result<ExitCode> {
-    logs::start(true);
-    let config = source.load()?;
-    client::block_on(migrate(&config))?;
-    Ok(ExitCode::SUCCESS)
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// Make a new key to sign tokens with, though there are accounts already: for when the
+    /// folder with the old one is lost. Tokens that were given out end; API keys stay
+    #[arg(long)]
+    new_signing_key: bool,
 }
 
-async fn migrate(config: &Config) -> Result<()> {
+impl Migrate {
+    pub(crate) fn run(self, source: &config::Source) -> Result<ExitCode> {
+        logs::start(true);
+        let config = source.load()?;
+        client::block_on(migrate(&config, self.new_signing_key))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn migrate(config: &Config, new_signing_key: bool) -> Result<()> {
     let mut out = std::io::stdout();
     let (store, bus) = (config.store, &config.bus.brokers);
     if store == Store::Embedded && bus.is_empty() {
@@ -68,6 +79,15 @@ async fn migrate(config: &Config) -> Result<()> {
         let store = cql::Store::connect(&config.cql)
             .await
             .context("the CQL database can't be used")?;
+        // A second key would have some processes refuse what others sign.
+        ensure!(
+            new_signing_key
+                || weir_auth::has_signing_key(&data.secrets())
+                || store.users().await?.is_empty(),
+            "there are accounts in {keyspace}, and in {} there is no key that signs their tokens: copy the folder from \
+             where `weir migrate` ran first; where it is lost, `weir migrate --new-signing-key` makes another",
+            data.secrets().display()
+        );
         let auth = Auth::open(
             config.auth.clone(),
             &data.secrets(),
