@@ -1,7 +1,6 @@
 """Messages that no good producer sends: records that can't be read, that another version wrote, or whose
 times lie far away. Each function is a fault, as those of `faults`."""
 import json
-import os
 import time
 
 import confluent_kafka as kafka
@@ -28,7 +27,7 @@ def poison(run):
 
     now, number = int(time.time() * 1e6), run.rounds["poison"]
     tenant = next(iter(run.keys))
-    run.dead.add(("process", "malformed_record", *put("weir.messages", b"poison", os.urandom(5) + b"\xff\xff\xff")))
+    run.dead.add(("process", "malformed_record", *put("weir.messages", b"poison", b"\xff" * 8)))
     run.dead.add(("process", "missing_field", *put("weir.messages", b"poison", records.encode([(1, 1), (2, tenant)]))))
     unknown = records.new_message(tenant, "poison", f"unknown-{number}", "nobody can read this", now, schema=2, more=[(15, 2)])
     run.dead.add(("process", "unknown_schema", *put("weir.messages", b"poison", unknown)))
