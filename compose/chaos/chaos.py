@@ -276,7 +276,7 @@ def main():
     parser.add_argument("--backends", default="embedded,real", help="embedded, real or both")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--short", action="store_true", help="a few minutes: few kills, some of the faults")
-    parser.add_argument("--kills", type=int, help="SIGKILL rounds [default: 300, short 10]")
+    parser.add_argument("--kills", type=int, help="SIGKILL rounds [default: 300, short 6]")
     parser.add_argument("--rate", type=int, default=120, help="messages a second")
     parser.add_argument("--repeat", type=int, default=1, help="rounds of each other fault")
     parser.add_argument("--only", type=lambda text: text.split(","), help="these faults only, such as kill_broker,poison")
@@ -286,7 +286,7 @@ def main():
     parser.add_argument("--keep", action="store_true", help="keep logs and data")
     options = parser.parse_args()
     options.said = [word for word in sys.argv[1:] if word not in ("--weir", options.weir, "--out", options.out, "--keep")]
-    options.kills = options.kills if options.kills is not None else (10 if options.short else 300)
+    options.kills = options.kills if options.kills is not None else (6 if options.short else 300)
     runs, failed = [], None
     for kind in options.backends.split(","):
         folder = pathlib.Path(tempfile.mkdtemp(prefix=f"weir-chaos-{kind}-"))
