@@ -9,15 +9,18 @@ use scylla::cluster::metadata::Strategy;
 
 use super::config::Config;
 
-/// What Apache Cassandra says of its own settings; other servers have no such table.
-const SETTING: &str = "SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'";
+/// What Apache Cassandra and `ScyllaDB` say of their own settings; neither has the other's table.
+const SETTINGS: [&str; 2] = [
+    "SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'",
+    "SELECT value FROM system.config WHERE name = 'commitlog_sync'",
+];
 
 /// Says so where a killed node takes acknowledged rows along.
 pub(super) async fn warn_of_loss(session: &Session, config: &Config) {
     let state = session.get_cluster_state();
     let alone = state
         .get_keyspace(&config.keyspace)
-        .is_some_and(|keyspace| copies(&keyspace.strategy) == Some(1));
+        .is_some_and(|keyspace| copies(&keyspace.strategy, &config.datacenter) == Some(1));
     // Who may not read it, or does not have it, is not told.
     if alone && commitlog_sync(session).await.as_deref() == Some("periodic") {
         tracing::warn!(
@@ -30,18 +33,45 @@ pub(super) async fn warn_of_loss(session: &Session, config: &Config) {
 }
 
 async fn commitlog_sync(session: &Session) -> Option<String> {
-    let answer = session.query_unpaged(SETTING, ()).await.ok()?;
-    let row: (String,) = answer.into_rows_result().ok()?.single_row().ok()?;
-    Some(row.0)
+    for question in SETTINGS {
+        let Ok(answer) = session.query_unpaged(question, ()).await else {
+            continue;
+        };
+        let row: (String,) = answer.into_rows_result().ok()?.single_row().ok()?;
+        // ScyllaDB's are JSON.
+        return Some(row.0.trim_matches('"').to_owned());
+    }
+    None
 }
 
-/// Copies in the datacenter that has the fewest.
-fn copies(strategy: &Strategy) -> Option<usize> {
+/// Copies in that datacenter, or in the one that has the fewest.
+fn copies(strategy: &Strategy, datacenter: &str) -> Option<usize> {
     match strategy {
         Strategy::SimpleStrategy { replication_factor } => Some(*replication_factor),
         Strategy::NetworkTopologyStrategy {
             datacenter_repfactors,
-        } => datacenter_repfactors.values().min().copied(),
+        } => datacenter_repfactors
+            .get(datacenter)
+            .or_else(|| datacenter_repfactors.values().min())
+            .copied(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_copies_of_our_datacenter_count_or_the_fewest() {
+        let strategy = Strategy::NetworkTopologyStrategy {
+            datacenter_repfactors: [("eu".to_owned(), 3), ("analytics".to_owned(), 1)].into(),
+        };
+        assert_eq!(copies(&strategy, "eu"), Some(3));
+        assert_eq!(copies(&strategy, ""), Some(1));
+        let strategy = Strategy::SimpleStrategy {
+            replication_factor: 2,
+        };
+        assert_eq!(copies(&strategy, "eu"), Some(2));
     }
 }

@@ -53,12 +53,19 @@ fn not_let_in(error: &Setup) -> Option<Error> {
 
 /// A write of one row that failed: the server may find fault with the row itself.
 pub(super) fn row_failed(error: ExecutionError) -> Error {
-    match &error {
-        ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Invalid, _)) => {
-            Error::Refused(BY_DATABASE)
-        }
-        _ => failed(error),
+    if is_invalid(&error) {
+        Error::Refused(BY_DATABASE)
+    } else {
+        failed(error)
     }
+}
+
+/// Whether the server finds fault with the request itself.
+pub(super) const fn is_invalid(error: &ExecutionError) -> bool {
+    matches!(
+        error,
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Invalid, _))
+    )
 }
 
 /// Whether the request lost against others that decide about the same thing at the same

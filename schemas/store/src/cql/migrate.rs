@@ -66,7 +66,7 @@ pub async fn migrate(config: &Config) -> Result<Migrated, Error> {
     };
     migration.agreement().await?;
     match schema::check(&session, config).await {
-        // Nothing to do, and nothing to wait for.
+        // Nothing to do.
         Ok(()) => {
             return Ok(Migrated {
                 from: VERSION,
@@ -148,7 +148,7 @@ impl Migration<'_> {
         self.agreement().await
     }
 
-    /// Waits until all nodes know the same tables: any of them may be asked next.
+    /// Waits until all nodes that answer know the same tables: any of them may be asked next.
     async fn agreement(&self) -> Result<(), Error> {
         let agreed = self.session.await_schema_agreement().await;
         agreed.map(|_| ()).map_err(failed)

@@ -1,12 +1,14 @@
 //! The tables, as the steps that lead to them. A step that was released never changes;
 //! what comes later is a new one. Each statement may run twice.
 
+use std::time::Duration;
+
 use scylla::client::session::Session;
 use scylla::errors::ExecutionError;
 use scylla::statement::Statement;
 
 use super::config::Config;
-use super::failure::{damaged, failed};
+use super::failure::{damaged, failed, is_invalid};
 use crate::{Error, Retention};
 
 /// The version that this build needs, and the newest that it knows.
@@ -15,6 +17,9 @@ pub(super) const VERSION: u32 = 2;
 pub(super) const STEPS: &str = "schema";
 /// Its partition for whoever is at it.
 pub(super) const LOCK: &str = "lock";
+
+/// How often a table that is listed is asked again, every 100 ms.
+const LISTED: u32 = 50;
 
 /// Every table but `schema_migrations`.
 const TABLES: [&str; 10] = [
@@ -202,10 +207,18 @@ pub(super) async fn version(session: &Session, config: &Config) -> Result<u32, E
     ));
     // The steps are noted by decision, so they are read with it.
     last.set_consistency(config.serial_consistency.into());
-    let version: Option<(i32,)> = session
-        .query_unpaged(last, &[])
-        .await
-        .map_err(failed)?
+    let mut tries = 0;
+    let answer = loop {
+        match session.query_unpaged(last.clone(), &[]).await {
+            // A node lists a table some moments before it knows it.
+            Err(error) if is_invalid(&error) && tries < LISTED => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            answer => break answer.map_err(failed)?,
+        }
+    };
+    let version: Option<(i32,)> = answer
         .into_rows_result()
         .map_err(failed)?
         .maybe_first_row()
