@@ -217,6 +217,12 @@ impl Asker {
                 Some(Err(Code::LeaderNotAvailable)) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(50));
                 }
+                Some(Err(Code::LeaderNotAvailable)) => {
+                    return Err(Error::Unreachable {
+                        brokers: self.brokers.clone(),
+                        code: "no leader yet",
+                    });
+                }
                 None | Some(Ok(_) | Err(Code::UnknownTopicOrPartition | Code::UnknownTopic)) => {
                     return Err(Error::UnknownTopic(topic.to_owned()));
                 }
@@ -245,8 +251,11 @@ pub(crate) fn passing(error: &KafkaError) -> Option<&'static str> {
         Code::Resolve => "the host name is not known",
         Code::SSL => "TLS failed",
         // A client forgets a broker that went while it was asked.
-        Code::DestroyBroker | Code::BrokerDestroy | Code::UnknownBroker => "the brokers change",
-        Code::BrokerNotAvailable
+        Code::DestroyBroker | Code::BrokerDestroy => "the brokers change",
+        // Librdkafka's word for partitions of which none has a leader: those that are
+        // not there have been told apart before.
+        Code::UnknownPartition
+        | Code::BrokerNotAvailable
         | Code::LeaderNotAvailable
         | Code::NotLeaderForPartition
         | Code::ReplicaNotAvailable
@@ -289,5 +298,25 @@ pub(crate) async fn blocking<T: Send + 'static>(
                 code: "the program stops".to_owned(),
             }),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_change_of_leader_brings_passes_and_a_refusal_stays() {
+        for code in [
+            Code::DestroyBroker,
+            Code::NotLeaderForPartition,
+            Code::OffsetNotAvailable,
+            Code::UnknownPartition,
+        ] {
+            assert!(passing(&KafkaError::MetadataFetch(code)).is_some());
+        }
+        for code in [Code::TopicAuthorizationFailed, Code::InvalidConfig] {
+            assert!(passing(&KafkaError::MetadataFetch(code)).is_none());
+        }
     }
 }

@@ -15,12 +15,15 @@ use serde::Deserialize;
 use crate::error::Error;
 
 /// Settings that are ours: with other values records could be lost or mixed up.
-const OURS: [&str; 6] = [
+const OURS: [&str; 9] = [
+    "acks",
     "bootstrap.servers",
     "enable.auto.commit",
     "enable.auto.offset.store",
+    "enable.idempotence",
     "enable.partition.eof",
     "group.id",
+    "request.required.acks",
     "transactional.id",
 ];
 
