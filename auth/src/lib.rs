@@ -37,5 +37,5 @@ pub use caller::{Caller, Kind};
 pub use config::Config;
 pub use error::{Denied, Error, OpenError, RegisterError};
 pub use service::{Auth, Registration, Token};
-pub use tokens::has_signing_key;
+pub use tokens::{forget_signing_keys, has_signing_key};
 pub use weir_store::{Key, Scope, User};

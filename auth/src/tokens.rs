@@ -49,6 +49,19 @@ pub fn has_signing_key(folder: &Path) -> bool {
     folder.exists() && scan(folder).map_or(true, |files| !files.is_empty())
 }
 
+/// Takes back the keys that were made in this folder, where it turns out that others sign
+/// with another.
+///
+/// # Errors
+/// A file can't be removed.
+pub fn forget_signing_keys(folder: &Path) -> Result<(), OpenError> {
+    for file in scan(folder)? {
+        let path = key_path(folder, &file.kid);
+        fs::remove_file(&path).map_err(at(&path))?;
+    }
+    Ok(())
+}
+
 /// Signs and verifies.
 pub(crate) struct Tokens {
     folder: PathBuf,
@@ -206,11 +219,15 @@ fn scan(folder: &Path) -> Result<Vec<KeyFile>, OpenError> {
     Ok(files)
 }
 
+fn key_path(folder: &Path, kid: &str) -> PathBuf {
+    folder.join(format!("jwt-{kid}.pem"))
+}
+
 fn generate(folder: &Path) -> Result<KeyFile, OpenError> {
     let der =
         Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).map_err(|_| OpenError::Generate)?;
     let key = KeyFile::new(der.as_ref(), SystemTime::now()).ok_or(OpenError::Generate)?;
-    let path = folder.join(format!("jwt-{}.pem", key.kid));
+    let path = key_path(folder, &key.kid);
     secrets::write(
         &path,
         &format!("{BEGIN}\n{}\n{END}\n", STANDARD.encode(der.as_ref())),

@@ -2,12 +2,12 @@
 //! and safe where two start at once: the database's steps are done under a lock, topics
 //! and the administrator are made only where they are missing.
 
-use std::io::Write as _;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Args;
 use prometheus::Registry;
 use weir_auth::Auth;
@@ -56,6 +56,13 @@ async fn migrate(config: &Config, new_signing_key: bool) -> Result<()> {
             "topics     there, {} partitions where they were new",
             config.bus.partitions
         )?;
+        if config.bus.replication < 3 {
+            writeln!(
+                out,
+                "warning    bus.replication is {}: a broker that fails can take accepted messages along; 3 keeps them",
+                config.bus.replication
+            )?;
+        }
     }
     if store == Store::Scylla {
         let done = cql::migrate(&config.cql)
@@ -75,38 +82,68 @@ async fn migrate(config: &Config, new_signing_key: bool) -> Result<()> {
                 done.from, done.to
             )?;
         }
-        let data = DataDir::open(&config.data, PATIENCE)?;
-        let store = cql::Store::connect(&config.cql)
-            .await
-            .context("the CQL database can't be used")?;
-        // A second key would have some processes refuse what others sign.
-        ensure!(
-            new_signing_key
-                || weir_auth::has_signing_key(&data.secrets())
-                || store.users().await?.is_empty(),
-            "there are accounts in {keyspace}, and in {} there is no key that signs their tokens: copy the folder from \
-             where `weir migrate` ran first; where it is lost, `weir migrate --new-signing-key` makes another",
-            data.secrets().display()
-        );
-        let auth = Auth::open(
-            config.auth.clone(),
-            &data.secrets(),
-            Arc::clone(&store) as _,
-            &Registry::new(),
-        )?;
-        writeln!(
-            out,
-            "secrets    {}; every machine with a role needs a copy",
-            data.secrets().display()
-        )?;
-        let base = format!("http://{}", config.listen);
-        match first_run::administrator(&auth, &data, &base).await? {
-            Some(path) => writeln!(
-                out,
-                "admin      made; name, password and API key are in {path}"
-            )?,
-            None => writeln!(out, "admin      there")?,
-        }
+        accounts(config, new_signing_key, &mut out).await?;
     }
     Ok(())
+}
+
+/// The key that signs tokens, and the first administrator.
+async fn accounts(config: &Config, new_signing_key: bool, out: &mut impl Write) -> Result<()> {
+    let data = DataDir::open(&config.data, PATIENCE)?;
+    let (secrets, keyspace) = (data.secrets(), &config.cql.keyspace);
+    let store = cql::Store::connect(&config.cql)
+        .await
+        .context("the CQL database can't be used")?;
+    let there = weir_auth::has_signing_key(&secrets);
+    ensure!(
+        !(there && new_signing_key),
+        "there is a signing key in {} already; to replace it, move its jwt-*.pem away on every machine first",
+        secrets.display()
+    );
+    // A second key would have some processes refuse what others sign.
+    let must_be_first = !there && !new_signing_key;
+    let elsewhere = || {
+        anyhow!(
+            "topics and tables are up to date; but there are accounts in {keyspace}, and in {} there is no key that \
+             signs their tokens: copy the folder from where `weir migrate` ran first; where it is lost, \
+             `weir migrate --new-signing-key` makes another",
+            secrets.display()
+        )
+    };
+    if must_be_first && !store.users().await?.is_empty() {
+        return Err(elsewhere());
+    }
+    let auth = Auth::open(
+        config.auth.clone(),
+        &secrets,
+        Arc::clone(&store) as _,
+        &Registry::new(),
+    )?;
+    let base = format!("http://{}", config.listen);
+    let made = first_run::administrator(&auth, &data, &base).await;
+    if must_be_first && !matches!(made, Ok(Some(_))) {
+        // Another machine was first, by a moment; or nobody can say.
+        weir_auth::forget_signing_keys(&secrets)?;
+        return Err(match made {
+            Err(error) if !is_taken(&error) => error,
+            _ => elsewhere(),
+        });
+    }
+    writeln!(
+        out,
+        "secrets    {}; every machine with a role needs a copy",
+        secrets.display()
+    )?;
+    match made? {
+        Some(path) => writeln!(
+            out,
+            "admin      made; name, password and API key are in {path}"
+        )?,
+        None => writeln!(out, "admin      there")?,
+    }
+    Ok(())
+}
+
+fn is_taken(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(weir_auth::Error::Taken(_)))
 }
