@@ -217,7 +217,8 @@ replication = 1
 
     def migrate(self):
         """As two machines that are set up at the same moment would: one has made the accounts and the
-        key that signs tokens, the other is told to copy it. Then both at once on the one folder."""
+        key that signs tokens, the other is told to copy it. Then both at once on the one folder. A third,
+        that has no copy, starts Weir as if it were alone."""
         data, other = self.folder / "data", self.folder / "other"
         said = self.migrations(data, other)
         if sorted(status for status, _ in said) != [0, 1] or not any("--new-signing-key" in errors for _, errors in said):
@@ -228,6 +229,10 @@ replication = 1
         said = self.migrations(data, data)
         if any(status for status, _ in said):
             raise RuntimeError(f"weir migrate can't be repeated: {said}")
+        up = subprocess.run([self.weir, "up", "--roles", "ingest", "--listen", "127.0.0.1:0", "--data", self.folder / "third"],
+                            env=self.env, text=True, capture_output=True, timeout=120)
+        if up.returncode != 1 or "--new-signing-key" not in up.stderr:
+            raise RuntimeError(f"weir up without the key had to be refused: {up.returncode} {up.stderr}")
 
     def migrations(self, *folders):
         """Exit status and errors of each, run at once."""

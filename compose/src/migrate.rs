@@ -4,14 +4,12 @@
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result};
 use clap::Args;
 use prometheus::Registry;
-use weir_auth::Auth;
-use weir_store::{Accounts as _, cql};
+use weir_store::cql;
 
 use crate::config::{self, Config, Store};
 use crate::data::DataDir;
@@ -90,51 +88,19 @@ async fn migrate(config: &Config, new_signing_key: bool) -> Result<()> {
 /// The key that signs tokens, and the first administrator.
 async fn accounts(config: &Config, new_signing_key: bool, out: &mut impl Write) -> Result<()> {
     let data = DataDir::open(&config.data, PATIENCE)?;
-    let (secrets, keyspace) = (data.secrets(), &config.cql.keyspace);
     let store = cql::Store::connect(&config.cql)
         .await
         .context("the CQL database can't be used")?;
-    let there = weir_auth::has_signing_key(&secrets);
-    ensure!(
-        !(there && new_signing_key),
-        "there is a signing key in {} already; to replace it, move its jwt-*.pem away on every machine first",
-        secrets.display()
-    );
-    // A second key would have some processes refuse what others sign.
-    let must_be_first = !there && !new_signing_key;
-    let elsewhere = || {
-        anyhow!(
-            "topics and tables are up to date; but there are accounts in {keyspace}, and in {} there is no key that \
-             signs their tokens: copy the folder from where `weir migrate` ran first; where it is lost, \
-             `weir migrate --new-signing-key` makes another",
-            secrets.display()
-        )
-    };
-    if must_be_first && !store.users().await?.is_empty() {
-        return Err(elsewhere());
-    }
-    let auth = Auth::open(
-        config.auth.clone(),
-        &secrets,
-        Arc::clone(&store) as _,
-        &Registry::new(),
-    )?;
     let base = format!("http://{}", config.listen);
-    let made = first_run::administrator(&auth, &data, &base).await;
-    if must_be_first && !matches!(made, Ok(Some(_))) {
-        // Another machine was first, by a moment; or nobody can say.
-        weir_auth::forget_signing_keys(&secrets)?;
-        return Err(match made {
-            Err(error) if !is_taken(&error) => error,
-            _ => elsewhere(),
-        });
-    }
+    let registry = Registry::new();
+    let (_, made) =
+        first_run::accounts(config, &data, store, &registry, &base, new_signing_key).await?;
     writeln!(
         out,
         "secrets    {}; every machine with a role needs a copy",
-        secrets.display()
+        data.secrets().display()
     )?;
-    match made? {
+    match made {
         Some(path) => writeln!(
             out,
             "admin      made; name, password and API key are in {path}"
@@ -142,8 +108,4 @@ async fn accounts(config: &Config, new_signing_key: bool, out: &mut impl Write) 
         None => writeln!(out, "admin      there")?,
     }
     Ok(())
-}
-
-fn is_taken(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(weir_auth::Error::Taken(_)))
 }

@@ -11,8 +11,6 @@ use anyhow::Result;
 use clap::Args;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
-use weir_auth::Auth;
-use weir_processors::Judge;
 
 use crate::backends::Backends;
 use crate::config::{self, Config};
@@ -69,8 +67,21 @@ async fn up(config: Config, roles: &[Role]) -> Result<()> {
     let limits = Limits::of(&config);
     let kept = config.retention.clone();
     let work = async {
-        let started = start(config, roles, judge, &backends, &registry, &stages);
-        let Some((auth, mut started)) = until(&stop, started).await? else {
+        let accounts = backends.accounts.clone();
+        let accounts = first_run::accounts(&config, &data, accounts, &registry, &base, false);
+        let Some((auth, first)) = until(&stop, accounts).await? else {
+            return Ok(());
+        };
+        let started = run::start(
+            config,
+            roles,
+            judge,
+            &backends,
+            Some(&auth),
+            &registry,
+            &stages,
+        );
+        let Some(mut started) = until(&stop, started).await? else {
             return Ok(());
         };
         if let Some(store) = &backends.embedded {
@@ -86,7 +97,6 @@ async fn up(config: Config, roles: &[Role]) -> Result<()> {
             let stop = stages.door().clone();
             tokio::spawn(retention::expire(store.clone(), kept, stop));
         }
-        let first = first_run::administrator(&auth, &data, &base).await?;
         welcome(&base, first.as_deref())?;
         tracing::info!(%base, "ready");
         started
@@ -98,33 +108,6 @@ async fn up(config: Config, roles: &[Role]) -> Result<()> {
     backends.shutdown().await;
     tracing::info!("stopped");
     result
-}
-
-async fn start(
-    config: Config,
-    roles: &[Role],
-    judge: Option<Judge>,
-    backends: &Backends,
-    registry: &Registry,
-    stages: &Stages,
-) -> Result<(Auth, Started)> {
-    let auth = Auth::open(
-        config.auth.clone(),
-        &backends.secrets,
-        backends.accounts.clone(),
-        registry,
-    )?;
-    let started = run::start(
-        config,
-        roles,
-        judge,
-        backends,
-        Some(&auth),
-        registry,
-        stages,
-    )
-    .await?;
-    Ok((auth, started))
 }
 
 /// `None` when a stop was asked for before it was done.
