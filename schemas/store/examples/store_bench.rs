@@ -197,7 +197,7 @@ async fn write(under: &Under, store: &dyn History, rows: i64, batch: i64) {
     let mut writes = histogram();
     let mut writing = Duration::ZERO;
     let mut next = 0;
-    let mut report = rows / 10;
+    let (mut report, mut before) = (rows / 10, (0, Duration::ZERO));
     while next < rows {
         let all: Vec<Judged> = (next..(next + batch * i64::from(PARTITIONS)).min(rows))
             .map(row)
@@ -224,11 +224,13 @@ async fn write(under: &Under, store: &dyn History, rows: i64, batch: i64) {
         }
         writing += start.elapsed();
         if next >= report {
+            let (done, took) = (next - before.0, writing - before.1);
             println!(
-                "  {next} rows, {:.0} rows/s so far, rss {} MiB",
-                next as f64 / writing.as_secs_f64(),
+                "  {next} rows, the last {done} at {:.0} rows/s, rss {} MiB",
+                done as f64 / took.as_secs_f64(),
                 rss_mib()
             );
+            before = (next, writing);
             report += rows / 10;
         }
     }
