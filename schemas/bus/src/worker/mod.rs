@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::position::Positions;
 use crate::producer::Producer;
-use crate::stage::Stage;
+use crate::stage::{Outcome, Stage};
 
 /// Reads a topic as a member of a group, and drives one stage.
 #[derive(Debug, Clone)]
@@ -89,6 +89,7 @@ impl Worker {
             committer,
             batch: Vec::new(),
             held: false,
+            owed: Outcome::default(),
             failing: retry::Failing::default(),
             next_tick: Instant::now() + self.tick,
             next_measure: Instant::now(),

@@ -155,6 +155,8 @@ impl<S: Stage> Run<S> {
         self.runtime
             .wait(&self.stop, STOP_CALL, self.stage.revoked(partition));
         self.positions.forget(partition);
+        self.owed.done.remove(&partition);
+        self.owed.dead.retain(|dead| dead.partition != partition);
         self.commits.forget(partition);
         self.metrics.forget(partition);
     }

@@ -50,6 +50,9 @@ pub(super) struct Run<S> {
     pub(super) batch: Vec<Record>,
     /// Partitions are paused: the thread waits, and polls only to stay in the group.
     pub(super) held: bool,
+    /// Letters that no broker has acknowledged yet, and the offsets that wait for them. A
+    /// stage tells of both once, so they are kept until they are safe or their partition goes.
+    pub(super) owed: Outcome,
     pub(super) failing: Failing,
     pub(super) next_tick: Instant,
     pub(super) next_measure: Instant,
@@ -82,6 +85,8 @@ impl<S: Stage> Run<S> {
         while !self.stop.is_cancelled() {
             self.fill()?;
             self.rebalance()?;
+            // What a partition that went has left of those that stay.
+            self.settle(Outcome::default())?;
             self.work()?;
             self.tick()?;
             self.commits.send(false);
@@ -192,27 +197,37 @@ impl<S: Stage> Run<S> {
 
     /// Writes dead letters until they are acknowledged; only then is anything done.
     fn settle(&mut self, outcome: Outcome) -> Result<(), Error> {
-        let Outcome { done, mut dead } = outcome;
+        self.owe(outcome);
         let mut failing = Failing::default();
-        while !dead.is_empty() {
-            let write = self.letters.write(dead);
-            let Some(left) = self.runtime.wait(&self.stop, STOP_CALL, write) else {
-                return Ok(());
-            };
-            dead = left;
-            if dead.is_empty() {
-                break;
-            }
-            if self.stop.is_cancelled() {
-                return Ok(());
-            }
+        while !self.write_letters(STOP_CALL) && !self.stop.is_cancelled() {
             let wait = failing.again(self.stage.name(), &"dead letters are not acknowledged");
             self.hold();
             self.wait(wait)?;
-            dead.retain(|letter| self.positions.holds(letter.partition));
         }
-        self.done(done);
         Ok(())
+    }
+
+    fn owe(&mut self, Outcome { done, dead }: Outcome) {
+        self.owed.done.extend(done);
+        self.owed.dead.extend(dead);
+    }
+
+    /// Writes the letters that are owed, once; after a stop, within `grace`. Answers whether
+    /// nothing is owed any more.
+    fn write_letters(&mut self, grace: Duration) -> bool {
+        if !self.owed.dead.is_empty() {
+            // Copies: what is broken off is still owed.
+            let write = self.letters.write(self.owed.dead.clone());
+            if let Some(left) = self.runtime.wait(&self.stop, grace, write) {
+                self.owed.dead = left;
+            }
+        }
+        if !self.owed.dead.is_empty() {
+            return false;
+        }
+        let done = std::mem::take(&mut self.owed.done);
+        self.done(done);
+        true
     }
 
     fn done(&mut self, done: BTreeMap<i32, i64>) {
@@ -275,14 +290,13 @@ impl<S: Stage> Run<S> {
             .runtime
             .wait(&self.stop, STOP_FINISH, self.stage.finish())
         {
-            Some(Ok(Outcome { done, dead })) => {
-                let write = self.letters.write(dead);
-                match self.runtime.wait(&self.stop, STOP_COMMIT, write) {
-                    Some(left) if left.is_empty() => self.done(done),
-                    _ => tracing::warn!(
+            Some(Ok(outcome)) => {
+                self.owe(outcome);
+                if !self.write_letters(STOP_COMMIT) {
+                    tracing::warn!(
                         group,
-                        "dead letters are not acknowledged; their records come again"
-                    ),
+                        "dead letters are not acknowledged; those of partitions that stay are repeated"
+                    );
                 }
             }
             Some(Err(error)) => {

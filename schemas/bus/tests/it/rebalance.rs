@@ -1,9 +1,13 @@
 //! Partitions that move between members of a group.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+use weir_bus::Config;
 
 use crate::stages::{Running, Shared};
-use crate::support::{Kafka, fill, producer, unique, until};
+use crate::support::{DAY, Kafka, fill, producer, unique, until};
+use crate::worker::dead_letters;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_move_to_a_new_member_and_back_without_loss_or_repeat() {
@@ -104,4 +108,55 @@ async fn a_partition_that_goes_takes_its_failed_records_along() {
         kafka.committed(group, topic).await,
         [(0, 20), (1, 20)].into()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_of_a_partition_that_stays_is_written_before_anything_behind_it_is_done() {
+    // Letters have a broker of their own, which is away while one of two partitions goes.
+    let Some(mut desk) = Kafka::stoppable().await else {
+        return;
+    };
+    weir_bus::create_topics(&desk.config(), DAY, None)
+        .await
+        .unwrap();
+    let kafka = Kafka::start().await;
+    let topic = kafka.topic(2).await;
+    let group = unique("group");
+    let config = kafka.config();
+    let records = producer(&config);
+    for partition in 0..2 {
+        fill(&records, topic, partition, 0..10).await;
+    }
+    let first = Shared::with(|book| {
+        book.buffer = true;
+        book.give_up = [5].into();
+    });
+    let letters = producer(&Config {
+        delivery_timeout: Duration::from_millis(300),
+        ..desk.config()
+    });
+    let one = Running::start(&config, group, topic, &first, &letters);
+    until("the first records", async || first.count() == 20).await;
+
+    desk.stop().await;
+    let second = Shared::default();
+    let two = Running::start(&config, group, topic, &second, &records);
+    until("a partition to move", async || second.count() == 10).await;
+    let goes = first.0.lock().revoked[0];
+    let stays = 1 - goes;
+    fill(&records, topic, stays, 10..20).await;
+    desk.start_again().await;
+    until("the next records", async || first.count() == 30).await;
+    one.stop().await;
+    two.stop().await;
+    first.assert_once_in_order();
+
+    let letters = dead_letters(&desk, topic).await;
+    let sources: BTreeSet<_> = letters
+        .iter()
+        .map(|letter| (letter.source.partition, letter.source.offset))
+        .collect();
+    assert_eq!(sources, [(stays, 5)].into());
+    let committed = kafka.committed(group, topic).await;
+    assert_eq!(committed[&stays], 20);
 }

@@ -35,9 +35,9 @@ pub struct Book {
     pub starts: BTreeMap<i32, i64>,
     /// Failures of `assigned` still to come.
     pub unready: u32,
-    /// Say that records are done only when asked to finish.
+    /// Say that records are done, or given up, only when asked to finish.
     pub buffer: bool,
-    pub buffered: BTreeMap<i32, i64>,
+    pub buffered: Outcome,
     pub finished: u32,
 }
 
@@ -99,7 +99,10 @@ impl Stage for Shared {
 
     async fn revoked(&mut self, partition: i32) {
         let mut book = self.0.lock();
-        book.buffered.remove(&partition);
+        book.buffered.done.remove(&partition);
+        book.buffered
+            .dead
+            .retain(|dead| dead.partition != partition);
         book.revoked.push(partition);
     }
 
@@ -133,7 +136,8 @@ impl Stage for Shared {
             outcome.done.insert(record.partition, record.offset + 1);
         }
         if book.buffer {
-            book.buffered.append(&mut outcome.done);
+            book.buffered.done.append(&mut outcome.done);
+            book.buffered.dead.append(&mut outcome.dead);
         }
         Ok(outcome)
     }
@@ -145,10 +149,7 @@ impl Stage for Shared {
     async fn finish(&mut self) -> Result<Outcome, BoxError> {
         let mut book = self.0.lock();
         book.finished += 1;
-        Ok(Outcome {
-            done: std::mem::take(&mut book.buffered),
-            dead: Vec::new(),
-        })
+        Ok(std::mem::take(&mut book.buffered))
     }
 }
 

@@ -116,7 +116,7 @@ async fn a_stage_says_where_its_partitions_begin() {
     assert_eq!(book.assigned.iter().collect::<BTreeSet<_>>().len(), 2);
 }
 
-async fn dead_letters(kafka: &Kafka, of: &str) -> Vec<DeadLetter> {
+pub async fn dead_letters(kafka: &Kafka, of: &str) -> Vec<DeadLetter> {
     let mut letters: Vec<DeadLetter> = kafka
         .read(topic::DEAD)
         .await
