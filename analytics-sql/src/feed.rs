@@ -57,9 +57,11 @@ pub(crate) fn follow(
     };
     let handle = follower.spawn(registry, stop.clone(), move |records: Vec<Record>| {
         let rows = records.iter().filter_map(|record| {
-            weir_records::judged(&record.payload)
-                .inspect_err(|_| metrics.tail_undecodable.inc())
-                .ok()
+            let row = row(record);
+            if row.is_none() {
+                metrics.tail_undecodable.inc();
+            }
+            row
         });
         push(&tail, rows.collect());
     })?;
@@ -93,6 +95,13 @@ pub(crate) fn follow(
         engine_tail.close();
     });
     Ok(())
+}
+
+/// The record's row; `None` where it can't be read, or names another partition than the one
+/// that it lies in: it would hold up or hide the rows of that one.
+fn row(record: &Record) -> Option<Judged> {
+    let row = weir_records::judged(&record.payload).ok()?;
+    (row.source.partition == record.partition).then_some(row)
 }
 
 /// Follows the erasures from the first that is kept.

@@ -88,7 +88,7 @@ impl Metrics {
             )?,
             tail_undecodable: counter(
                 "weir_tail_undecodable_total",
-                "Records of weir.verdicts that are not verdicts; the sinks put them among the dead letters.",
+                "Records of weir.verdicts that are no verdicts of their partition; the sinks put them among the dead letters.",
             )?,
             lake_version: gauge(
                 "weir_lake_snapshot_version",

@@ -15,6 +15,7 @@ use weir_bus::{BoxError, Dead, Erased, Outcome, Record, Stage};
 use weir_records::{Judged, Target};
 use weir_store::{Erase, Error, History};
 
+use crate::lake::PARTITION_MISMATCH;
 use crate::metrics::HistoryMetrics;
 
 /// The reason of a dead letter that the store will never take.
@@ -152,6 +153,10 @@ impl Stage for Writer {
         for (index, record) in records.iter().enumerate() {
             done.insert(record.partition, record.offset + 1);
             match weir_records::judged(&record.payload) {
+                // It would move the fence of a partition that it is not from.
+                Ok(row) if row.source.partition != record.partition => {
+                    given_up.push((index, PARTITION_MISMATCH));
+                }
                 Ok(row) if self.erasures.covers(&row.message) => erased += 1,
                 Ok(row) => {
                     let group = groups.entry(row.source.partition).or_default();

@@ -114,23 +114,23 @@ async fn verdicts_are_seen_once_through_restarts_and_flushes() {
         "ready means read back"
     );
 
-    // A replay repeats some; one record is not a verdict at all.
-    producer
-        .send(vec![Outgoing {
-            topic: topic::VERDICTS,
-            partition: Some(0),
-            key: Vec::new(),
-            payload: b"nonsense".to_vec(),
-        }])
-        .unwrap()
-        .await;
+    // A replay repeats some; one record is not a verdict at all, and one names another
+    // partition than its own, which must not hide what follows there.
+    let elsewhere = rows("a", 1, 1_000..1_001).remove(0).encode();
+    let strange = [b"nonsense".to_vec(), elsewhere].map(|payload| Outgoing {
+        topic: topic::VERDICTS,
+        partition: Some(0),
+        key: Vec::new(),
+        payload,
+    });
+    producer.send(strange.into()).unwrap().await;
     let mut fresh = per(80, 150);
     for row in &mut fresh {
         row.message.received_at = Timestamp::now();
     }
     produce(&producer, &fresh).await;
     sees(&engine, 600).await;
-    assert_eq!(metric(&registry, "weir_tail_undecodable_total"), 1.0);
+    assert_eq!(metric(&registry, "weir_tail_undecodable_total"), 2.0);
     assert_eq!(metric(&registry, "weir_tail_repeated_total"), 80.0);
     assert_eq!(metric(&registry, "weir_accept_to_queryable_seconds"), 200.0);
     assert_eq!(metric(&registry, "weir_tail_rows"), 600.0);

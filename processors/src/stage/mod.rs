@@ -215,8 +215,11 @@ impl Process {
             partition,
             from,
             &mut |record: Record| {
-                // A verdict that can't be read is the history's to report.
-                if let Ok(judged) = weir_records::judged(&record.payload) {
+                // A verdict that can't be read, or names another partition, is the history's
+                // to report.
+                if let Ok(judged) = weir_records::judged(&record.payload)
+                    && judged.source.partition == partition
+                {
                     seen.add_judged(&judged);
                 }
             },

@@ -3,10 +3,11 @@
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 use weir_bus::Erased;
-use weir_bus::{Outcome, Record, Stage};
+use weir_bus::{Outcome, Outgoing, Record, Stage};
 use weir_records::{Erasure, Message, Target, topic};
 
 use crate::bench::{Bench, message, metric};
+use crate::desk::judged;
 use crate::judge;
 
 async fn offsets(bench: &Bench, partition: i32) -> Vec<i64> {
@@ -240,6 +241,25 @@ async fn a_message_overtaken_by_later_verdicts_is_given_up_and_not_lost() {
         ("verdict_out_of_order", 1)
     );
     assert_eq!(offsets(&bench, 0).await, [0, 2]);
+    drop(stage);
+    bench.stop().await;
+}
+
+/// Such a record is the history's to report; here it must not stand for a topic made anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verdict_that_names_another_partition_says_nothing_of_its_own() {
+    let bench = Bench::start().await;
+    bench.send(0, &hellos(&["a"])).await;
+    let elsewhere = judged(hellos(&["x"]).remove(0), 1_000).await;
+    let record = Outgoing {
+        topic: topic::VERDICTS,
+        partition: Some(1),
+        key: Vec::new(),
+        payload: elsewhere.encode(),
+    };
+    assert!(bench.producer.send(vec![record]).unwrap().await[0].is_ok());
+    let mut stage = bench.stage(judge(), &Registry::new());
+    assert_eq!(stage.assigned(1).await.unwrap(), None);
     drop(stage);
     bench.stop().await;
 }

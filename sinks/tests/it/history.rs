@@ -10,7 +10,7 @@ use weir_records::{Judged, Source};
 use weir_store::embedded::Store;
 use weir_store::{Erase, Erased, Error, History, Page, PageRequest};
 
-use crate::support::{metric, record, records};
+use crate::support::{NOON, judged, metric, record, record_of, records, time};
 
 fn stage(store: Arc<dyn History>) -> (impl Stage, Registry) {
     let registry = Registry::new();
@@ -75,6 +75,29 @@ async fn a_record_that_cannot_be_read_is_given_up_and_holds_nothing_back() {
         (3, "malformed_record")
     );
     assert_eq!(store.fence(0).await.unwrap(), Some(4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_names_another_partition_is_given_up_and_moves_no_fence() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let (mut writer, _) = stage(Arc::clone(&store) as _);
+    let mut batch = records(0, 0..5);
+    batch[3] = record_of(0, 3, judged(1, 1_000, time(NOON)));
+    let outcome = writer.handle(&batch).await.unwrap();
+    assert_eq!(outcome.done, [(0, 5)].into());
+    let dead: Vec<_> = outcome
+        .dead
+        .iter()
+        .map(|dead| (dead.offset, dead.reason))
+        .collect();
+    assert_eq!(dead, [(3, "partition_mismatch")]);
+    // What is really of that partition is still written.
+    writer.handle(&records(1, 0..3)).await.unwrap();
+    assert_eq!(
+        (store.fence(0).await.unwrap(), store.fence(1).await.unwrap()),
+        (Some(4), Some(2))
+    );
 }
 
 /// The embedded store behind a fault: it refuses some ids for good, or is away.
