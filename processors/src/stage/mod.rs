@@ -4,7 +4,9 @@
 //! wait for the acknowledgements. Every verdict carries its source offset, and
 //! readers drop what is not above the last they hold; so verdicts of a partition
 //! leave in the order of their offsets, and one that has fallen behind goes to the
-//! dead letters instead of being dropped unseen.
+//! dead letters instead of being dropped unseen. It is judged all the same: a record
+//! that was given up, and comes again because its letter was not out, has verdicts
+//! behind it by then, and is given up for the reason it had.
 //!
 //! # Once
 //! A record read again after a restart is known by its own offset: the verdicts that
@@ -99,6 +101,8 @@ struct Work<'a> {
     message: Message,
     fingerprint: Fingerprint,
     content: Content,
+    /// Whatever its verdict, it can't be published any more.
+    late: bool,
 }
 
 /// What is known of a message before it is judged.
@@ -181,6 +185,7 @@ impl Stage for Process {
         self.leave_out_erased(&mut work);
         let work = self.new_ones(work, &mut outcome.dead).await?;
         let judged = self.judge(work, &mut outcome.dead).await?;
+        let judged = self.leave_out_late(judged, &mut outcome.dead);
         self.publish(judged, &mut outcome.dead).await?;
         Ok(outcome)
     }
@@ -249,7 +254,7 @@ impl Process {
         }
     }
 
-    /// Sorts out what needs no verdict any more; what is left is in order.
+    /// Sorts out what needs no verdict any more; what is left is in order, or late.
     async fn new_ones<'a>(
         &self,
         work: Vec<Work<'a>>,
@@ -280,13 +285,16 @@ impl Process {
             known.extend(futures::future::join_all(questions).await);
         }
         let mut new = Vec::with_capacity(work.len());
-        for (item, known) in work.into_iter().zip(known) {
+        for (mut item, known) in work.into_iter().zip(known) {
             match known? {
                 Known::New => new.push(item),
+                Known::Late => {
+                    item.late = true;
+                    new.push(item);
+                }
                 Known::Replay => self.metrics.replays.inc(),
                 Known::Duplicate => self.metrics.duplicates.inc(),
                 Known::Conflict => dead.push(item.dead(CONFLICT)),
-                Known::Late => dead.push(item.dead(OUT_OF_ORDER)),
             }
         }
         Ok(new)
@@ -375,6 +383,7 @@ fn decode<'a>(records: &'a [Record], dead: &mut Vec<Dead>) -> Vec<Work<'a>> {
             Ok(message) => work.push(Work {
                 fingerprint: Fingerprint::of(&message.tenant, &message.id),
                 content: Content::of(&message),
+                late: false,
                 record,
                 message,
             }),

@@ -5,7 +5,7 @@ use weir_bus::{BoxError, Dead, Delivery, Outgoing, Record, Refused};
 use weir_records::{Action, Judged, Source, Verdict, topic};
 
 use super::seen::{Fingerprint, Judgement, Seen};
-use super::{Fault, PAUSE, Process, REMEMBERED, TRIES, Work, give_up};
+use super::{Fault, OUT_OF_ORDER, PAUSE, Process, REMEMBERED, TRIES, Work, give_up};
 
 /// The message and its verdict do not fit into a record.
 pub(crate) const TOO_LARGE: &str = "verdict_too_large";
@@ -21,6 +21,28 @@ struct Sent<'a> {
 }
 
 impl Process {
+    /// Gives up what is late.
+    pub(super) fn leave_out_late<'a>(
+        &self,
+        judged: Vec<(Work<'a>, Verdict)>,
+        dead: &mut Vec<Dead>,
+    ) -> Vec<(Work<'a>, Verdict)> {
+        let (late, judged) = judged.into_iter().partition(|(item, _)| item.late);
+        let late: Vec<(Work<'a>, Verdict)> = late;
+        for (item, verdict) in late {
+            let record = item.record;
+            let out = item.outgoing(verdict);
+            let bytes = out.key.len() + out.payload.len();
+            let reason = if bytes > self.bus.max_record_bytes() {
+                TOO_LARGE
+            } else {
+                OUT_OF_ORDER
+            };
+            dead.push(give_up(record, reason));
+        }
+        judged
+    }
+
     /// Publishes and waits. Whatever was acknowledged is remembered even if the whole
     /// fails, so that the next try sends the rest only.
     pub(super) async fn publish(

@@ -8,7 +8,8 @@ use weir_records::{Erasure, Message, Target, topic};
 
 use crate::bench::{Bench, message, metric};
 use crate::desk::judged;
-use crate::judge;
+use crate::stage::poisoned;
+use crate::{judge, judge_on};
 
 async fn offsets(bench: &Bench, partition: i32) -> Vec<i64> {
     bench
@@ -261,6 +262,44 @@ async fn a_verdict_that_names_another_partition_says_nothing_of_its_own() {
     let mut stage = bench.stage(judge(), &Registry::new());
     assert_eq!(stage.assigned(1).await.unwrap(), None);
     drop(stage);
+    bench.stop().await;
+}
+
+/// What a crash leaves between the verdict of a record and the letter of one before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_given_up_and_read_again_is_given_up_for_the_same_reason() {
+    let bench = Bench::start().await;
+    let mut messages = hellos(&["a", "b", "c"]);
+    messages[0].text = "zzpoison in here".to_owned();
+    // Its record is as large as one may be, so that there is no room for a verdict.
+    let key = topic::key("acme", "lobby").len();
+    let room =
+        |message: &Message| bench.bus.max_record_bytes() - key - message.clone().encode().len();
+    messages[1].metadata = Some(String::new());
+    let text = room(&messages[1]) - 8;
+    messages[1].metadata = Some("x".repeat(text));
+    bench.send(0, &messages).await;
+    let records = bench.records(topic::MESSAGES, 0).await;
+    let (_folder, model) = poisoned();
+    let reasons = |outcome: Outcome| {
+        let dead = outcome.dead.iter();
+        let mut dead: Vec<_> = dead.map(|dead| (dead.offset, dead.reason)).collect();
+        dead.sort_unstable();
+        dead
+    };
+    let expected = [(0, "model_refused"), (1, "verdict_too_large")];
+
+    let mut first = bench.stage(judge_on(model.clone()), &Registry::new());
+    first.assigned(0).await.unwrap();
+    assert_eq!(reasons(handle(&mut first, &records).await), expected);
+    assert_eq!(reasons(handle(&mut first, &records).await), expected);
+    drop(first);
+
+    let mut second = bench.stage(judge_on(model), &Registry::new());
+    second.assigned(0).await.unwrap();
+    assert_eq!(reasons(handle(&mut second, &records).await), expected);
+    drop(second);
+    assert_eq!(offsets(&bench, 0).await, [2]);
     bench.stop().await;
 }
 
