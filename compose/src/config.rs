@@ -212,6 +212,11 @@ impl Source {
     }
 }
 
+/// Records and bytes that a batch may have whatever the settings say: a largest one of
+/// `ingest` unless they say otherwise, and more than a worker takes at a time.
+const LARGEST_BATCH: usize = 1_000;
+const LARGEST_BATCH_BYTES: usize = 8 << 20;
+
 /// Words in the names of settings that may hold a secret.
 const SECRET: [&str; 5] = ["password", "secret", "key", "token", "jaas"];
 
@@ -231,34 +236,40 @@ fn told(error: &figment::Error) -> anyhow::Error {
 impl Config {
     /// What the types alone can't say.
     fn check(&self) -> Result<()> {
-        let positive = [
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        // The largest batches: what `ingest` takes at once, and what a worker does. One that
+        // can never be queued would be tried for ever.
+        let messages = self.ingest.batch_messages.max(LARGEST_BATCH);
+        let bytes = self.ingest.batch_bytes.max(LARGEST_BATCH_BYTES);
+        let record = self.bus(String::new(), weir_bus::Security::None);
+        // A message takes more as a record, with its key, its place and its verdict.
+        let bytes = bytes.saturating_mul(2) + record.max_record_bytes();
+        let least = [
+            ("connections", count(self.connections), 1),
+            ("bus.partitions", i64::from(self.bus.partitions), 1),
+            ("bus.replication", i64::from(self.bus.replication), 1),
             (
-                "connections",
-                i64::try_from(self.connections).unwrap_or(i64::MAX),
+                "bus.retention_hours",
+                i64::from(self.bus.retention_hours),
+                1,
             ),
-            ("bus.partitions", i64::from(self.bus.partitions)),
-            ("bus.replication", i64::from(self.bus.replication)),
-            ("bus.retention_hours", i64::from(self.bus.retention_hours)),
             (
                 "bus.queue_messages",
-                i64::try_from(self.bus.queue_messages).unwrap_or(i64::MAX),
+                count(self.bus.queue_messages),
+                count(messages),
             ),
-            (
-                "model.batch_tokens",
-                i64::try_from(self.model.batch_tokens).unwrap_or(i64::MAX),
-            ),
+            ("bus.queue_bytes", count(self.bus.queue_bytes), count(bytes)),
+            ("model.batch_tokens", count(self.model.batch_tokens), 1),
             (
                 "sql.concurrent_queries",
-                i64::try_from(self.sql.concurrent_queries).unwrap_or(i64::MAX),
+                count(self.sql.concurrent_queries),
+                1,
             ),
-            (
-                "sql.memory_bytes",
-                i64::try_from(self.sql.memory_bytes).unwrap_or(i64::MAX),
-            ),
+            ("sql.memory_bytes", count(self.sql.memory_bytes), 1),
         ];
-        for (name, value) in positive {
-            if value < 1 {
-                bail!("the setting `{name}` is {value}; it must be at least 1");
+        for (name, value, least) in least {
+            if value < least {
+                bail!("the setting `{name}` must be at least {least}");
             }
         }
         self.retention.check()?;
@@ -409,6 +420,24 @@ pub(crate) mod tests {
                 "{refusal}"
             );
         }
+    }
+
+    #[test]
+    fn a_queue_that_the_largest_batch_never_fits_into_is_refused_by_name() {
+        for (text, name) in [
+            ("[bus]\nqueue_messages = 999\n", "bus.queue_messages"),
+            ("[ingest]\nbatch_messages = 100001\n", "bus.queue_messages"),
+            ("[bus]\nqueue_bytes = 16777216\n", "bus.queue_bytes"),
+            ("[ingest]\nbatch_bytes = 67108864\n", "bus.queue_bytes"),
+            (
+                "[bus.properties]\n\"message.max.bytes\" = \"67108864\"\n",
+                "bus.queue_bytes",
+            ),
+        ] {
+            let refusal = format!("{:#}", from_file(text).unwrap_err());
+            assert!(refusal.contains(name), "{refusal}");
+        }
+        from_file("[bus]\nqueue_messages = 1000\nqueue_bytes = 18000000\n").unwrap();
     }
 
     #[test]

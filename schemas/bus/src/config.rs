@@ -15,14 +15,17 @@ use serde::Deserialize;
 use crate::error::Error;
 
 /// Settings that are ours: with other values records could be lost or mixed up.
-const OURS: [&str; 9] = [
+const OURS: [&str; 12] = [
     "acks",
+    "auto.offset.reset",
     "bootstrap.servers",
     "enable.auto.commit",
     "enable.auto.offset.store",
     "enable.idempotence",
     "enable.partition.eof",
     "group.id",
+    "group.instance.id",
+    "partitioner",
     "request.required.acks",
     "transactional.id",
 ];
