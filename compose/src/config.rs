@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use figment::Figment;
+use figment::error::Kind;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -184,6 +185,7 @@ impl Source {
             if !file.is_file() {
                 bail!("the settings file {} does not exist", file.display());
             }
+            is_toml(file)?;
             figment = figment.merge(Toml::file_exact(file));
         }
         let own = [
@@ -224,13 +226,63 @@ fn is_secret(name: &str) -> bool {
     SECRET.iter().any(|word| name.contains(word))
 }
 
-/// What is wrong, without the value where that may be a secret.
+/// Refuses a file that can't be read, by the place alone: the parser's own words show the
+/// line, and that may hold a secret that lacks its quotes.
+fn is_toml(file: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("the settings file {} can't be read", file.display()))?;
+    let Err(error) = text.parse::<toml::Table>() else {
+        return Ok(());
+    };
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let before = before.unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    bail!(
+        "the settings file {} is not TOML at line {line}, column {column}; \
+         a value that is text stands in quotes",
+        file.display()
+    )
+}
+
+/// What is wrong: the setting's name and what it must be, never its value.
 fn told(error: &figment::Error) -> anyhow::Error {
-    let name = error.path.join(".");
-    if is_secret(&name) {
-        return anyhow::anyhow!("the setting `{name}` must be text: write it in quotes");
-    }
-    anyhow::anyhow!("{error}")
+    let name = |field: &str| {
+        let mut path = error.path.clone();
+        if !field.is_empty() && path.last().is_none_or(|last| last != field) {
+            path.push(field.to_owned());
+        }
+        path.join(".")
+    };
+    let (name, wrong) = match &error.kind {
+        Kind::UnknownField(field, known) => {
+            let known = known.join("`, `");
+            (name(field), format!("is not known; there are `{known}`"))
+        }
+        Kind::MissingField(field) => (name(field), "is missing".to_owned()),
+        Kind::DuplicateField(field) => (name(field), "is there twice".to_owned()),
+        Kind::UnknownVariant(_, known) => {
+            let known = known.join("`, `");
+            (name(""), format!("must be one of `{known}`"))
+        }
+        Kind::InvalidType(_, expected)
+        | Kind::InvalidValue(_, expected)
+        | Kind::InvalidLength(_, expected) => {
+            let expected = match expected.as_str() {
+                "a string" => "text: write it in quotes",
+                expected if expected.starts_with("struct ") => "a table",
+                expected => expected,
+            };
+            (name(""), format!("must be {expected}"))
+        }
+        // What a type says that is read from text, such as an address.
+        Kind::Message(reason) if !error.path.is_empty() && !is_secret(&name("")) => {
+            (name(""), format!("is wrong: {reason}"))
+        }
+        _ => (name(""), "has a value that it can't have".to_owned()),
+    };
+    let source = error.metadata.as_ref().map_or("settings", |m| &m.name);
+    anyhow::anyhow!("the setting `{name}` {wrong} (in: {source})")
 }
 
 impl Config {
@@ -417,6 +469,38 @@ pub(crate) mod tests {
             let refusal = format!("{:#}", from_file(text).unwrap_err());
             assert!(
                 refusal.contains("password") && !refusal.contains("1234"),
+                "{refusal}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_secret_in_the_wrong_place_is_refused_without_showing_it() {
+        // Without its quotes, within a line, and as a table that is none.
+        for (text, place) in [
+            (
+                "[cql]\nusername = \"weir\"\npassword = hunter2\n",
+                "line 3, column 12",
+            ),
+            (
+                "cql = { username = \"weir\", password = \"hunter2 }\n",
+                "line 1",
+            ),
+            (
+                "[bus]\nproperties = \"sasl.password=hunter2\"\n",
+                "`bus.properties` must be a map",
+            ),
+            ("listen = \"hunter2\"\n", "`listen`"),
+            (
+                "store = \"hunter2\"\n",
+                "`store` must be one of `embedded`, `scylla`",
+            ),
+            ("connections = \"hunter2\"\n", "`connections` must be"),
+            ("bus = \"hunter2\"\n", "`bus` must be a table"),
+        ] {
+            let refusal = format!("{:#}", from_file(text).unwrap_err());
+            assert!(
+                refusal.contains(place) && !refusal.contains("hunter"),
                 "{refusal}"
             );
         }

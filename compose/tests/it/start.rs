@@ -196,3 +196,18 @@ fn migrate_has_nothing_to_do_where_all_is_embedded() {
     assert!(output.status.success());
     assert!(text_of(&output).contains("weir up"));
 }
+
+#[test]
+fn a_setting_of_the_environment_is_refused_without_showing_it() {
+    let refused = weir()
+        .args(["config"])
+        .env("WEIR_BUS__PROPERTIES", "sasl.password=hunter2")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success());
+    assert!(
+        told.contains("`bus.properties`") && told.contains("WEIR_") && !told.contains("hunter"),
+        "{told}"
+    );
+}
