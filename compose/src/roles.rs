@@ -154,7 +154,7 @@ pub(crate) async fn sink(parts: &Parts, stop: &CancellationToken) -> Result<Runn
 }
 
 pub(crate) fn process(parts: &Parts, judge: Judge, stop: &CancellationToken) -> Result<Running> {
-    let erased = Erased::follow(
+    let erased = Erased::watch(
         "process.erasures",
         &parts.bus,
         &parts.registry,

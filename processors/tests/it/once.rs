@@ -184,7 +184,7 @@ async fn what_is_erased_is_not_judged_and_its_id_may_be_used_again() {
     bench.send(0, &hellos(&["a", "b"])).await;
     let before = bench.records(topic::MESSAGES, 0).await;
     let (registry, stop) = (Registry::new(), CancellationToken::new());
-    let erased = Erased::follow("test", &bench.bus, &registry, stop.clone()).unwrap();
+    let erased = Erased::watch("test", &bench.bus, &registry, stop.clone()).unwrap();
     while !erased.is_ready() {
         tokio::task::yield_now().await;
     }

@@ -53,8 +53,8 @@ pub struct Erased {
 #[derive(Default)]
 struct Known {
     all: Erasures,
-    /// Those that the stage has not gone through yet, oldest first.
-    new: VecDeque<Erasure>,
+    /// Those that the stage has not gone through yet, oldest first; `None` where it only asks.
+    new: Option<VecDeque<Erasure>>,
 }
 
 impl fmt::Debug for Erased {
@@ -66,7 +66,8 @@ impl fmt::Debug for Erased {
 }
 
 impl Erased {
-    /// Follows the topic from its beginning until `stop`. `name` as for a [`Tail`].
+    /// Follows the topic from its beginning until `stop`, for a stage that goes through each
+    /// by [`next`](Self::next) and [`done`](Self::done). `name` as for a [`Tail`].
     ///
     /// # Errors
     /// A setting is refused, the name is taken in this registry, or there is no thread
@@ -77,14 +78,40 @@ impl Erased {
         registry: &Registry,
         stop: CancellationToken,
     ) -> Result<Self, Error> {
-        let known = Arc::<Mutex<Known>>::default();
+        Self::start(name, bus, registry, stop, Some(VecDeque::new()))
+    }
+
+    /// The same, for a stage that only asks what is erased.
+    ///
+    /// # Errors
+    /// As of [`follow`](Self::follow).
+    pub fn watch(
+        name: &'static str,
+        bus: &Config,
+        registry: &Registry,
+        stop: CancellationToken,
+    ) -> Result<Self, Error> {
+        Self::start(name, bus, registry, stop, None)
+    }
+
+    fn start(
+        name: &'static str,
+        bus: &Config,
+        registry: &Registry,
+        stop: CancellationToken,
+        new: Option<VecDeque<Erasure>>,
+    ) -> Result<Self, Error> {
+        let all = Erasures::default();
+        let known = Arc::new(Mutex::new(Known { all, new }));
         let sink = {
             let known = Arc::clone(&known);
             move |records: Vec<Record>| {
                 let mut known = lock(&known);
                 for erasure in records.iter().filter_map(erasure) {
                     known.all.insert(&erasure);
-                    known.new.push_back(erasure);
+                    if let Some(new) = &mut known.new {
+                        new.push_back(erasure);
+                    }
                 }
             }
         };
@@ -125,12 +152,14 @@ impl Erased {
     /// The oldest one that the stage has not gone through.
     #[must_use]
     pub fn next(&self) -> Option<Erasure> {
-        lock(&self.known).new.front().cloned()
+        lock(&self.known).new.as_ref()?.front().cloned()
     }
 
     /// The stage has gone through that one.
     pub fn done(&self) {
-        lock(&self.known).new.pop_front();
+        if let Some(new) = &mut lock(&self.known).new {
+            new.pop_front();
+        }
     }
 }
 

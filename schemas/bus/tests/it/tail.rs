@@ -5,10 +5,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prometheus::Registry;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use weir_bus::{Error, Start, Tail, TailHandle};
+use weir_bus::{Erased, Error, Start, Tail, TailHandle};
+use weir_records::{Erasure, Target, topic};
 
 use crate::stages::{Running, Shared};
-use crate::support::{Kafka, fill, number, producer, soon, unique, until};
+use crate::support::{DAY, Kafka, fill, number, producer, record, soon, unique, until};
 
 /// A tail and what it has brought, as partition and number.
 struct Followed {
@@ -173,4 +174,34 @@ async fn reading_back_ends_at_the_end_of_now() {
         .await
         .unwrap_err();
     assert!(matches!(absent, Error::UnknownTopic(_)), "{absent}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_asks_what_is_erased_keeps_no_list_of_it() {
+    let kafka = Kafka::start().await;
+    weir_bus::create_topics(&kafka.config(), DAY, None)
+        .await
+        .unwrap();
+    let now = jiff::Timestamp::now();
+    let erasure = Erasure {
+        tenant: unique("tenant").to_owned(),
+        target: Target::Sender("ann".to_owned()),
+        up_to: now,
+        requested_at: now,
+        by: "admin".to_owned(),
+    };
+    let record = record(topic::ERASURES, 0, erasure.clone().encode());
+    let written = producer(&kafka.config()).send(vec![record]).unwrap().await;
+    assert!(written[0].is_ok());
+    let stop = CancellationToken::new();
+    let (config, registry) = (kafka.config(), Registry::new());
+    let watched = Erased::watch("watched", &config, &registry, stop.clone()).unwrap();
+    let followed = Erased::follow("followed", &config, &registry, stop.clone()).unwrap();
+    for erased in [&watched, &followed] {
+        until("the erasures", async || erased.is_ready()).await;
+        assert!(erased.covered(&erasure.tenant, Some("ann"), "id", now.as_microsecond()));
+    }
+    assert!(watched.next().is_none());
+    assert!(followed.next().is_some());
+    stop.cancel();
 }
