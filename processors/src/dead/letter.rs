@@ -109,6 +109,8 @@ pub(super) struct Letter {
     pub(super) id: Id,
     pub(super) letter: DeadLetter,
     pub(super) settled: Option<Resolution>,
+    /// Where its partition ended when that was found out.
+    pub(super) end: i64,
 }
 
 /// What this version can read of a letter's payload.

@@ -291,11 +291,11 @@ mod tests {
         }
 
         fn settle(&mut self, id: Id, letter: DeadLetter, settlement: Settlement) {
-            let settled = None;
             let of = Letter {
                 id,
                 letter,
-                settled,
+                settled: None,
+                end: id.offset,
             };
             self.push(note(&of, settlement, "ann").encode());
         }

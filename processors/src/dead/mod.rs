@@ -16,7 +16,8 @@
 //! become of it: of two replays at once, the second finds the note of the first.
 //! Between two processes, or after a crash between the effect and its note, the effect
 //! may be asked for again, and then the message's id is what keeps it from happening
-//! twice: a message that comes again is dropped by the processor and counted as a
+//! twice. Of two notes the first settles the letter, and only who wrote it counts it and
+//! says that it is done. A message that comes again is dropped by the processor and counted as a
 //! duplicate, a row that comes again is not written. As long as the history lags, a
 //! processor may know of a verdict that a dry run can't see; it then drops or gives up
 //! the message in spite of what the dry run said, and counts it.
@@ -42,7 +43,7 @@ use weir_store::History;
 
 use self::letter::{Entry, Id, Identity, Inside, Letter, note, read};
 use self::list::{Page, Pass, Request};
-use self::replay::{Plan, STORE_REFUSED, Work};
+use self::replay::{Outcome, Plan, STORE_REFUSED, Work};
 use crate::judge::{Judge, JudgeError};
 use crate::metrics;
 
@@ -156,15 +157,14 @@ impl Letters {
                 if Id::of(&record) == id
                     && let Entry::Letter(letter) = read(&record)
                 {
-                    let settled = None;
-                    found = Some((
-                        Identity::of(&letter),
-                        Letter {
-                            id,
-                            letter,
-                            settled,
-                        },
-                    ));
+                    let identity = Identity::of(&letter);
+                    let letter = Letter {
+                        id,
+                        letter,
+                        settled: None,
+                        end: id.offset,
+                    };
+                    found = Some((identity, letter));
                 }
             } else if let Some((identity, letter)) = &mut found
                 && letter.settled.is_none()
@@ -175,13 +175,13 @@ impl Letters {
             }
         };
         let bus = &self.inner.bus;
-        match weir_bus::read_back(bus, topic::DEAD, id.partition, id.offset, sink).await {
-            Ok(_) => {}
+        let end = match weir_bus::read_back(bus, topic::DEAD, id.partition, id.offset, sink).await {
+            Ok(end) => end,
             Err(weir_bus::Error::UnknownTopic(_)) => return Err(Error::NotFound),
             Err(error) => return Err(error.into()),
-        }
+        };
         found
-            .map(|(_, letter)| letter)
+            .map(|(_, letter)| Letter { end, ..letter })
             .filter(|letter| Inside::of(&letter.letter).is_shown(only, &erased))
             .ok_or(Error::NotFound)
     }
@@ -227,12 +227,11 @@ impl Letters {
                     Err(error) => return Err(error.into()),
                 },
             }
-            let letter = letters.write(letter, Settlement::Replayed, &by).await?;
-            Ok(Replayed {
-                letter,
-                plan,
-                done: true,
-            })
+            let (letter, done) = letters.write(letter, Settlement::Replayed, &by).await?;
+            if !done {
+                plan = Plan::of(Outcome::Settled, Work::Nothing);
+            }
+            Ok(Replayed { letter, plan, done })
         })
         .await
     }
@@ -250,8 +249,7 @@ impl Letters {
             if letter.settled.is_some() {
                 return Ok((letter, false));
             }
-            let letter = letters.write(letter, Settlement::Discarded, &by).await?;
-            Ok((letter, true))
+            letters.write(letter, Settlement::Discarded, &by).await
         })
         .await
     }
@@ -281,15 +279,16 @@ impl Letters {
         .await
     }
 
-    /// Writes the note that settles the letter, and counts it.
+    /// Writes the note that settles the letter. Answers whether it did, and then counts it:
+    /// another process may have written one first.
     async fn write(
         &self,
         mut letter: Letter,
         settlement: Settlement,
         by: &str,
-    ) -> Result<Letter, Error> {
+    ) -> Result<(Letter, bool), Error> {
         let note = note(&letter, settlement, by);
-        letter.settled.clone_from(&note.resolution);
+        let own = note.resolution.clone();
         self.send(Outgoing {
             topic: topic::DEAD,
             // Not by the key: letters without one lie anywhere.
@@ -298,6 +297,21 @@ impl Letters {
             payload: note.encode(),
         })
         .await?;
+        let (identity, mut first) = (Identity::of(&letter.letter), None);
+        let sink = &mut |record| {
+            if first.is_none()
+                && let Entry::Note(of, resolution) = read(&record)
+                && of == identity
+            {
+                first = Some(resolution);
+            }
+        };
+        let (bus, id) = (&self.inner.bus, letter.id);
+        weir_bus::read_back(bus, topic::DEAD, id.partition, letter.end, sink).await?;
+        letter.settled = first.or_else(|| own.clone());
+        if letter.settled != own {
+            return Ok((letter, false));
+        }
         let metrics = &self.inner.metrics;
         let counter = match settlement {
             Settlement::Replayed => &metrics.replayed,
@@ -309,7 +323,7 @@ impl Letters {
             .unwrap_or("unknown");
         counter.with_label_values(&[stage]).inc();
         tracing::info!(id = %letter.id, stage, ?settlement, by, "a dead letter is settled");
-        Ok(letter)
+        Ok((letter, true))
     }
 
     async fn send(&self, record: Outgoing) -> Result<(), Error> {

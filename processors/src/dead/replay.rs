@@ -64,7 +64,7 @@ pub(super) enum Work {
 }
 
 impl Plan {
-    const fn of(outcome: Outcome, work: Work) -> Self {
+    pub(super) const fn of(outcome: Outcome, work: Work) -> Self {
         Self {
             outcome,
             reason: None,

@@ -412,6 +412,38 @@ async fn what_is_no_letter_stands_in_nobodys_way_and_twice_is_once() {
     bench.stop().await;
 }
 
+/// Two processes: neither knows of the other's work before its note is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_desks_that_settle_a_letter_at_once_one_counts_it() {
+    let bench = Bench::start().await;
+    let letters: Vec<_> = (0..6)
+        .map(|n| {
+            let message = message("lobby", &n.to_string(), "ours");
+            letter("model_refused", n, message.encode())
+        })
+        .collect();
+    write(&bench, &letters).await;
+    let (one, two) = (
+        Desk::open(&bench, judge()).await,
+        Desk::open(&bench, judge()).await,
+    );
+    let page = one.get("?state=all").await;
+    for (n, letter) in page["letters"].as_array().unwrap().iter().enumerate() {
+        let id = letter["id"].as_str().unwrap();
+        let (first, second) = if n % 2 == 0 {
+            tokio::join!(one.replay(id, false), two.replay(id, false))
+        } else {
+            tokio::join!(one.discard(id), two.discard(id))
+        };
+        let done = [&first, &second].map(|answer| answer["done"] == true);
+        assert_ne!(done[0], done[1], "{first} {second}");
+        assert_eq!(first["state"], second["state"]);
+    }
+    let counted = |name| one.metric(name) + two.metric(name);
+    assert_eq!((counted(REPLAYED), counted(DISCARDED)), (3.0, 3.0));
+    bench.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_wrongly_is_named() {
     let bench = Bench::start().await;
