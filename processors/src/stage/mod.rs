@@ -46,6 +46,9 @@ use crate::metrics::Records;
 /// Messages of a partition whose verdicts are remembered, about 70 bytes each.
 pub const REMEMBERED: usize = 200_000;
 
+/// Partitions that are read back at a time.
+const READ_BACKS: usize = 4;
+
 /// Questions to the history at a time.
 const LOOKUPS: usize = 64;
 
@@ -125,50 +128,53 @@ impl Stage for Process {
         "process"
     }
 
-    async fn assigned(&mut self, partition: i32) -> Result<Option<i64>, BoxError> {
+    async fn assigned(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, BoxError> {
         if !self.erased.is_ready() {
             return Err("the erasures are not read yet".into());
         }
-        // Each of these is a connection of its own.
+        // Each of these is a connection of its own, so they are asked once, for all partitions.
         let (messages, verdicts, judged, stored) = tokio::try_join!(
             weir_bus::watermarks(&self.bus, topic::MESSAGES),
             weir_bus::watermarks(&self.bus, topic::VERDICTS),
             weir_bus::committed(&self.bus, topic::GROUP_PROCESS, topic::MESSAGES),
             weir_bus::committed(&self.bus, topic::GROUP_HISTORY, topic::VERDICTS),
         )?;
-        let mut seen = Seen::new(REMEMBERED);
-        let (low, high) = verdicts.get(&partition).copied().unwrap_or_default();
-        let from = stored
-            .get(&partition)
-            .map_or(low, |stored| low.max(*stored));
-        if from < high {
-            self.read_back(partition, from, &mut seen).await?;
+        let mut memories = BTreeMap::new();
+        for part in partitions.chunks(READ_BACKS) {
+            let learning = part.iter().map(|&partition| {
+                let (low, high) = verdicts.get(&partition).copied().unwrap_or_default();
+                let stored = stored
+                    .get(&partition)
+                    .map_or(low, |stored| low.max(*stored));
+                // What is further back would not be remembered.
+                let from = stored.max(high - REMEMBERED as i64);
+                self.learn(partition, from, high)
+            });
+            memories.extend(futures::future::try_join_all(learning).await?);
         }
-        // Asked last: the history may have moved on while the rest was read.
-        if let Some(fence) = self.history.fence(partition).await? {
-            seen.reach(fence);
-        }
-        let end = messages.get(&partition).map_or(0, |(_, high)| *high);
-        if let Some(last) = seen.last()
-            && last >= end
-        {
-            return Err(Fault::Recreated {
-                partition,
-                last,
-                end,
+        let mut starts = BTreeMap::new();
+        for (&partition, seen) in &memories {
+            let Some(last) = seen.last() else { continue };
+            let end = messages.get(&partition).map_or(0, |(_, high)| *high);
+            if last >= end {
+                return Err(Fault::Recreated {
+                    partition,
+                    last,
+                    end,
+                }
+                .into());
             }
-            .into());
+            // What is committed may lie before the last verdict; those records come again, because
+            // a dead letter among them may not be out. Without a commit, that verdict is the mark.
+            if !judged.contains_key(&partition) {
+                starts.insert(partition, last + 1);
+            }
         }
-        // What is committed may lie before the last verdict; those records come again, because a
-        // dead letter among them may not be out. Without a commit, the last verdict is the mark.
-        let start = if judged.contains_key(&partition) {
-            None
-        } else {
-            seen.last().map(|last| last + 1)
-        };
-        tracing::info!(partition, last_judged = seen.last(), "partition taken");
-        self.partitions.insert(partition, seen);
-        Ok(start)
+        for (partition, seen) in memories {
+            tracing::info!(partition, last_judged = seen.last(), "partition taken");
+            self.partitions.insert(partition, seen);
+        }
+        Ok(starts)
     }
 
     async fn revoked(&mut self, partition: i32) {
@@ -211,8 +217,20 @@ enum Fault {
 }
 
 impl Process {
-    /// Learns which messages have verdicts that the history may not hold yet: those from
-    /// there on.
+    /// Learns which messages of a partition have verdicts: from the topic those that the
+    /// history may not hold yet, and from the history how far it is.
+    async fn learn(&self, partition: i32, from: i64, high: i64) -> Result<(i32, Seen), BoxError> {
+        let mut seen = Seen::new(REMEMBERED);
+        if from < high {
+            self.read_back(partition, from, &mut seen).await?;
+        }
+        // Asked last: the history may have moved on while the rest was read.
+        if let Some(fence) = self.history.fence(partition).await? {
+            seen.reach(fence);
+        }
+        Ok((partition, seen))
+    }
+
     async fn read_back(&self, partition: i32, from: i64, seen: &mut Seen) -> Result<(), BoxError> {
         weir_bus::read_back(
             &self.bus,

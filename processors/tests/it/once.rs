@@ -139,7 +139,7 @@ async fn records_read_again_after_a_crash_are_not_judged_again() {
     let records = bench.records(topic::MESSAGES, 0).await;
 
     let mut first = bench.stage(judge(), &Registry::new());
-    assert_eq!(first.assigned(0).await.unwrap(), None);
+    assert_eq!(first.assigned(&[0]).await.unwrap(), [].into());
     let outcome = handle(&mut first, &records).await;
     assert_eq!(outcome.done.get(&0), Some(&3));
     drop(first);
@@ -147,8 +147,8 @@ async fn records_read_again_after_a_crash_are_not_judged_again() {
     let registry = Registry::new();
     let mut second = bench.stage(judge(), &registry);
     assert_eq!(
-        second.assigned(0).await.unwrap(),
-        Some(3),
+        second.assigned(&[0]).await.unwrap(),
+        [(0, 3)].into(),
         "nothing is committed: go on behind the verdicts"
     );
     let outcome = handle(&mut second, &records).await;
@@ -164,8 +164,8 @@ async fn records_read_again_after_a_crash_are_not_judged_again() {
     let registry = Registry::new();
     let mut third = bench.stage(judge(), &registry);
     assert_eq!(
-        third.assigned(0).await.unwrap(),
-        Some(3),
+        third.assigned(&[0]).await.unwrap(),
+        [(0, 3)].into(),
         "the history's fence says the same"
     );
     handle(&mut third, &records).await;
@@ -189,7 +189,7 @@ async fn what_is_erased_is_not_judged_and_its_id_may_be_used_again() {
         tokio::task::yield_now().await;
     }
     let mut stage = bench.stage_that_knows(erased, judge(), &registry);
-    stage.assigned(0).await.unwrap();
+    stage.assigned(&[0]).await.unwrap();
     handle(&mut stage, &before[..1]).await;
 
     let up_to = jiff::Timestamp::now();
@@ -233,7 +233,7 @@ async fn a_message_overtaken_by_later_verdicts_is_given_up_and_not_lost() {
     bench.send(0, &hellos(&["a", "b", "c"])).await;
     let records = bench.records(topic::MESSAGES, 0).await;
     let mut stage = bench.stage(judge(), &Registry::new());
-    stage.assigned(0).await.unwrap();
+    stage.assigned(&[0]).await.unwrap();
     handle(&mut stage, &[records[0].clone(), records[2].clone()]).await;
     let outcome = handle(&mut stage, &records).await;
     assert_eq!(outcome.dead.len(), 1);
@@ -260,7 +260,7 @@ async fn a_verdict_that_names_another_partition_says_nothing_of_its_own() {
     };
     assert!(bench.producer.send(vec![record]).unwrap().await[0].is_ok());
     let mut stage = bench.stage(judge(), &Registry::new());
-    assert_eq!(stage.assigned(1).await.unwrap(), None);
+    assert_eq!(stage.assigned(&[0, 1]).await.unwrap(), [].into());
     drop(stage);
     bench.stop().await;
 }
@@ -290,13 +290,13 @@ async fn a_record_given_up_and_read_again_is_given_up_for_the_same_reason() {
     let expected = [(0, "model_refused"), (1, "verdict_too_large")];
 
     let mut first = bench.stage(judge_on(model.clone()), &Registry::new());
-    first.assigned(0).await.unwrap();
+    first.assigned(&[0]).await.unwrap();
     assert_eq!(reasons(handle(&mut first, &records).await), expected);
     assert_eq!(reasons(handle(&mut first, &records).await), expected);
     drop(first);
 
     let mut second = bench.stage(judge_on(model), &Registry::new());
-    second.assigned(0).await.unwrap();
+    second.assigned(&[0]).await.unwrap();
     assert_eq!(reasons(handle(&mut second, &records).await), expected);
     drop(second);
     assert_eq!(offsets(&bench, 0).await, [2]);
@@ -326,10 +326,10 @@ async fn a_topic_made_anew_under_an_old_store_is_refused() {
         &Registry::new(),
     )
     .unwrap();
-    let error = stage.assigned(0).await.unwrap_err().to_string();
+    let error = stage.assigned(&[0]).await.unwrap_err().to_string();
     assert!(error.contains("made anew"), "{error}");
     assert!(
-        stage.assigned(1).await.is_ok(),
+        stage.assigned(&[1]).await.is_ok(),
         "nothing is stored of the other partition"
     );
     drop(stage);

@@ -16,14 +16,14 @@ pub trait Stage: Send + 'static {
     /// Its name in dead letters, metrics and logs.
     fn name(&self) -> &'static str;
 
-    /// A partition has come. Answers the offset to read from; `None` = what the group
-    /// has committed, else the earliest.
+    /// Partitions have come. Answers the offsets to read from; one that is left out is read
+    /// from what the group has committed, else from the earliest.
     ///
     /// # Errors
-    /// It is asked again after a back-off; nothing of the partition is read before.
-    async fn assigned(&mut self, partition: i32) -> Result<Option<i64>, BoxError> {
-        let _ = partition;
-        Ok(None)
+    /// It is asked again after a back-off; nothing of these partitions is read before.
+    async fn assigned(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, BoxError> {
+        let _ = partitions;
+        Ok(BTreeMap::new())
     }
 
     /// A partition goes: whatever is held of it is now someone else's.

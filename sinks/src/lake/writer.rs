@@ -5,7 +5,7 @@
 //! dropped. Files already written are committed as they are, not written twice. As
 //! long as a flush fails nothing more is taken, so memory stays bounded.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -333,13 +333,14 @@ impl Stage for Writer {
         "lake"
     }
 
-    async fn assigned(&mut self, partition: i32) -> Result<Option<i64>, BoxError> {
+    async fn assigned(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, BoxError> {
         self.encoded = None;
-        self.buffer.assign(partition);
-        // The fences of all partitions that come together are read once, before the
-        // first of their rows.
+        for partition in partitions {
+            self.buffer.assign(*partition);
+        }
+        // Their fences are read before the first of their rows.
         self.stale = true;
-        Ok(None)
+        Ok(BTreeMap::new())
     }
 
     async fn revoked(&mut self, partition: i32) {

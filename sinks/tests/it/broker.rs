@@ -29,9 +29,9 @@ impl<S: Stage> Stage for FromTheBeginning<S> {
         self.0.name()
     }
 
-    async fn assigned(&mut self, partition: i32) -> Result<Option<i64>, BoxError> {
-        self.0.assigned(partition).await?;
-        Ok(Some(0))
+    async fn assigned(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, BoxError> {
+        self.0.assigned(partitions).await?;
+        Ok(partitions.iter().map(|partition| (*partition, 0)).collect())
     }
 
     async fn revoked(&mut self, partition: i32) {

@@ -34,9 +34,15 @@ impl<S: Stage> Run<S> {
         let group = self.worker.group;
         let mut starts = self.committed(partitions);
         for partition in partitions {
-            if let Some(start) = self.start_of(*partition)? {
-                starts.insert(*partition, start);
-            }
+            self.commits.forget(*partition);
+            // Known from here on, so that the lag is shown however long the stage takes.
+            self.positions
+                .start(*partition, starts.get(partition).copied());
+        }
+        self.next_measure = Instant::now();
+        if !partitions.is_empty() {
+            self.measure();
+            starts.extend(self.starts_of(partitions)?);
         }
         let mut list = TopicPartitionList::new();
         for partition in partitions {
@@ -44,7 +50,6 @@ impl<S: Stage> Run<S> {
             let offset = start.map_or(Offset::Invalid, Offset::Offset);
             list.add_partition_offset(self.worker.topic, *partition, offset)
                 .map_err(|error| Error::kafka("taking partitions", &error))?;
-            self.commits.forget(*partition);
             self.positions.start(*partition, start);
         }
         if let Err(error) = take(&self.consumer, &list) {
@@ -86,16 +91,16 @@ impl<S: Stage> Run<S> {
     }
 
     /// Asks the stage where to begin, again and again.
-    fn start_of(&mut self, partition: i32) -> Result<Option<i64>, Error> {
+    fn starts_of(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, Error> {
         let was_held = self.held;
         let mut failing = Failing::default();
-        let start = loop {
+        let starts = loop {
             let asked = self
                 .runtime
-                .wait(&self.stop, STOP_CALL, self.stage.assigned(partition));
+                .wait(&self.stop, STOP_CALL, self.stage.assigned(partitions));
             let wait = match asked {
-                Some(Ok(start)) => break start,
-                None => break None,
+                Some(Ok(starts)) => break starts,
+                None => break BTreeMap::new(),
                 Some(Err(error)) => {
                     self.metrics.retries.inc();
                     failing.again(self.stage.name(), &error)
@@ -103,22 +108,23 @@ impl<S: Stage> Run<S> {
             };
             self.hold();
             let until = Instant::now() + wait;
-            // A further event can only take the partition away again, before any of it is read.
+            // A further event can only take partitions away again, before any of them is read.
             while Instant::now() < until
                 && !self.stop.is_cancelled()
                 && !self.consumer.context().has_events()
             {
                 self.poll(POLL)?;
+                self.measure();
             }
             if self.stop.is_cancelled() || self.consumer.context().has_events() {
-                break None;
+                break BTreeMap::new();
             }
         };
         failing.over(self.stage.name());
         if !was_held {
             self.go_on();
         }
-        Ok(start)
+        Ok(starts)
     }
 
     fn revoke(&mut self, partitions: &[i32]) -> Result<(), Error> {

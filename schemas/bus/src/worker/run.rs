@@ -350,7 +350,7 @@ impl<S: Stage> Run<S> {
     }
 
     /// How far the group is behind. A question to the brokers, so seldom.
-    fn measure(&mut self) {
+    pub(super) fn measure(&mut self) {
         let partitions = self.positions.partitions();
         if Instant::now() < self.next_measure || partitions.is_empty() {
             return;

@@ -87,14 +87,16 @@ impl Stage for Shared {
         "test"
     }
 
-    async fn assigned(&mut self, partition: i32) -> Result<Option<i64>, BoxError> {
+    async fn assigned(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, BoxError> {
         let mut book = self.0.lock();
         if book.unready > 0 {
             book.unready -= 1;
             return Err("not ready".into());
         }
-        book.assigned.push(partition);
-        Ok(book.starts.get(&partition).copied())
+        book.assigned.extend(partitions);
+        let mut starts = book.starts.clone();
+        starts.retain(|partition, _| partitions.contains(partition));
+        Ok(starts)
     }
 
     async fn revoked(&mut self, partition: i32) {

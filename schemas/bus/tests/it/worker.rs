@@ -329,6 +329,32 @@ async fn the_lag_is_shown_while_a_stage_fails_and_after_it_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_lag_is_shown_while_a_stage_is_not_ready_for_its_partitions() {
+    let kafka = Kafka::start().await;
+    let topic = kafka.topic(1).await;
+    let group = unique("group");
+    let producer = producer(&kafka.config());
+    fill(&producer, topic, 0, 0..10).await;
+    let stage = Shared::with(|book| book.unready = u32::MAX);
+    let worker = Running::start(&kafka.config(), group, topic, &stage, &producer);
+    let shown = |lag: u32| format!("weir_consumer_lag{{group=\"{group}\",partition=\"0\"}} {lag}");
+    until("a lag of 10", async || {
+        metric(&worker.registry, "weir_consumer_lag") == shown(10)
+    })
+    .await;
+    fill(&producer, topic, 0, 10..30).await;
+    until("a lag of 30", async || {
+        metric(&worker.registry, "weir_consumer_lag") == shown(30)
+    })
+    .await;
+    assert!(stage.0.lock().assigned.is_empty());
+    stage.0.lock().unready = 0;
+    until("all records", async || stage.count() == 30).await;
+    worker.stop().await;
+    stage.assert_once_in_order();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_stops_without_any_broker() {
     let config = Config {
         brokers: "127.0.0.1:1".to_owned(),
