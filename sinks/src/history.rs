@@ -1,10 +1,12 @@
 //! Verdicts into the history: decode, group by source partition, write in order.
 //!
 //! The store moves a fence with the rows, so a replay changes nothing. A row that
-//! the store refuses for good is given up alone: it never holds back the rows
-//! behind it. Any other failure counts as nothing done, and the same records come again.
+//! the store refuses for good is given up alone, and nothing behind it is written before
+//! its dead letter is: else the fence would pass it, and who reads it once more after a
+//! crash would take it for a replay. Any other failure counts as nothing done, and the
+//! same records come again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -25,9 +27,6 @@ pub const REFUSED: &str = "refused_by_store";
 pub struct Writer {
     store: Arc<dyn History>,
     erasures: Erased,
-    /// Rows by topic partition and offset that the store refused in a call that failed in
-    /// another place: it need not say so again.
-    refused: BTreeSet<(i32, i64)>,
     metrics: HistoryMetrics,
 }
 
@@ -47,7 +46,6 @@ impl Writer {
         Ok(Self {
             store,
             erasures: Erased::default(),
-            refused: BTreeSet::new(),
             metrics: HistoryMetrics::new(registry)?,
         })
     }
@@ -70,15 +68,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes rows; `refused` gets those (by index) that the store refuses for good, also
-    /// where the rest then fails.
+    /// Writes rows up to the first that the store refuses for good, and answers which that
+    /// is: it is not written, and nothing behind it.
     fn write<'a>(
         &'a self,
         partition: i32,
         rows: &'a [Judged],
-        first: usize,
-        refused: &'a mut Vec<usize>,
-    ) -> BoxFuture<'a, Result<(), Error>> {
+    ) -> BoxFuture<'a, Result<Option<usize>, Error>> {
         async move {
             let timer = self.metrics.write_seconds.start_timer();
             let outcome = self.store.write(partition, rows).await;
@@ -89,18 +85,17 @@ impl Writer {
                     self.metrics
                         .replays
                         .inc_by(rows.len().saturating_sub(written) as u64);
-                    Ok(())
+                    Ok(None)
                 }
-                Err(Error::Refused(_)) if rows.len() == 1 => {
-                    refused.push(first);
-                    Ok(())
-                }
+                Err(Error::Refused(_)) if rows.len() == 1 => Ok(Some(0)),
                 // All or nothing: halve until the refused row stands alone.
                 Err(Error::Refused(_)) => {
                     let (left, right) = rows.split_at(rows.len() / 2);
-                    self.write(partition, left, first, refused).await?;
-                    self.write(partition, right, first + left.len(), refused)
-                        .await
+                    if let Some(refused) = self.write(partition, left).await? {
+                        return Ok(Some(refused));
+                    }
+                    let refused = self.write(partition, right).await?;
+                    Ok(refused.map(|refused| left.len() + refused))
                 }
                 Err(error) => Err(error),
             }
@@ -148,7 +143,7 @@ impl Stage for Writer {
         self.erase().await?;
         let mut groups: BTreeMap<i32, Rows> = BTreeMap::new();
         let mut given_up = Vec::new();
-        let (mut repeated, mut erased) = (0, 0);
+        let (mut repeated, mut erased) = (Vec::new(), Vec::new());
         let mut done = BTreeMap::new();
         for (index, record) in records.iter().enumerate() {
             done.insert(record.partition, record.offset + 1);
@@ -157,7 +152,7 @@ impl Stage for Writer {
                 Ok(row) if row.source.partition != record.partition => {
                     given_up.push((index, PARTITION_MISMATCH));
                 }
-                Ok(row) if self.erasures.covers(&row.message) => erased += 1,
+                Ok(row) if self.erasures.covers(&row.message) => erased.push(index),
                 Ok(row) => {
                     let group = groups.entry(row.source.partition).or_default();
                     // A processor that went down may have published its last verdicts twice.
@@ -166,7 +161,7 @@ impl Stage for Writer {
                         .last()
                         .is_some_and(|last| last.source.offset >= row.source.offset)
                     {
-                        repeated += 1;
+                        repeated.push(index);
                         continue;
                     }
                     group.rows.push(row);
@@ -178,33 +173,40 @@ impl Stage for Writer {
 
         // All at once, so that the store may share one sync; and all to their end, even
         // if one fails, so that what was written is counted.
-        let this = &*self;
-        let outcomes = join_all(groups.iter().map(|(partition, group)| async move {
-            let mut refused = Vec::new();
-            let outcome = this.write(*partition, &group.rows, 0, &mut refused).await;
-            let records = refused.into_iter().map(|at| group.records[at]);
-            (records.collect::<Vec<_>>(), outcome)
-        }))
-        .await;
-        let (refused, outcomes): (Vec<_>, Vec<_>) = outcomes.into_iter().unzip();
-        let place = |index: usize| (records[index].partition, records[index].offset);
-        self.refused
-            .extend(refused.into_iter().flatten().map(place));
-        outcomes.into_iter().collect::<Result<(), _>>()?;
-
-        let refused = std::mem::take(&mut self.refused);
-        let refused = (0..records.len()).filter(|index| refused.contains(&place(*index)));
+        let writes = groups
+            .iter()
+            .map(|(partition, group)| self.write(*partition, &group.rows));
+        let outcomes = join_all(writes).await;
+        let mut left = BTreeMap::new();
+        for (group, outcome) in groups.values().zip(outcomes) {
+            let Some(refused) = outcome? else { continue };
+            let (until, behind) = group.records.split_at(refused + 1);
+            given_up.extend(until.last().map(|index| (*index, REFUSED)));
+            for record in behind.iter().map(|index| &records[*index]) {
+                let from = left.entry(record.partition).or_insert(record.offset);
+                *from = record.offset.min(*from);
+            }
+        }
+        // What is behind it comes again, also where it belongs to another group of rows.
+        let taken = |index: &usize| {
+            let record = &records[*index];
+            let from = left.get(&record.partition);
+            from.is_none_or(|from| record.offset < *from)
+        };
+        let count = |indices: Vec<usize>| indices.iter().filter(|index| taken(index)).count();
         // Counted only now: a failed call comes again as a whole.
-        self.metrics.replays.inc_by(repeated);
-        self.metrics.erased.inc_by(erased);
-        given_up.extend(refused.map(|index| (index, REFUSED)));
+        self.metrics.replays.inc_by(count(repeated) as u64);
+        self.metrics.erased.inc_by(count(erased) as u64);
+        given_up.retain(|(index, _)| taken(index));
         given_up.sort_unstable_by_key(|(index, _)| *index);
+        done.extend(&left);
         Ok(Outcome {
             done,
             dead: given_up
                 .into_iter()
                 .map(|(index, reason)| self.dead(&records[index], reason))
                 .collect(),
+            left,
         })
     }
 

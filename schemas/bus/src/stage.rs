@@ -66,6 +66,11 @@ pub struct Outcome {
     pub done: BTreeMap<i32, i64>,
     /// What is given up. The worker writes it to `weir.dead` before it commits `done`.
     pub dead: Vec<Dead>,
+    /// For a partition, the first of the records that [`handle`](Stage::handle) was given
+    /// and has not taken: from there on they come again, once `dead` is written. So a stage
+    /// that remembers how far it is can wait with that until a letter is safe. At least one
+    /// record of a call must be taken.
+    pub left: BTreeMap<i32, i64>,
 }
 
 /// A record that is given up.

@@ -1,11 +1,12 @@
 //! Verdicts reach the history once; what can't be stored is given up alone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use prometheus::Registry;
-use weir_bus::Stage;
+use weir_bus::{Dead, Record, Stage};
 use weir_records::{Judged, Source};
 use weir_store::embedded::Store;
 use weir_store::{Erase, Erased, Error, History, Page, PageRequest};
@@ -15,6 +16,31 @@ use crate::support::{NOON, judged, metric, record, record_of, records, time};
 fn stage(store: Arc<dyn History>) -> (impl Stage, Registry) {
     let registry = Registry::new();
     (weir_sinks::history(store, &registry).unwrap(), registry)
+}
+
+/// Partition and offset.
+fn places(dead: &[Dead]) -> Vec<(i32, i64)> {
+    let place = |dead: &Dead| (dead.partition, dead.offset);
+    dead.iter().map(place).collect()
+}
+
+/// Hands records over as the worker does, until nothing of them is left. Answers what is
+/// done, and where what was given up lies.
+async fn to_the_end(
+    writer: &mut impl Stage,
+    mut batch: Vec<Record>,
+) -> (BTreeMap<i32, i64>, Vec<(i32, i64)>) {
+    let (mut done, mut dead) = (BTreeMap::new(), Vec::new());
+    while !batch.is_empty() {
+        let outcome = writer.handle(&batch).await.unwrap();
+        done.extend(outcome.done);
+        dead.extend(places(&outcome.dead));
+        batch.retain(|record| {
+            let left = outcome.left.get(&record.partition);
+            left.is_some_and(|left| record.offset >= *left)
+        });
+    }
+    (done, dead)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +126,8 @@ async fn a_row_that_names_another_partition_is_given_up_and_moves_no_fence() {
     );
 }
 
-/// The embedded store behind a fault: it refuses some ids for good, or is away.
+/// The embedded store behind a fault: it refuses some ids for good, or is away. As a
+/// database does it, it finds fault only with what it has to write.
 struct Faulty {
     store: Arc<Store>,
     refuses: &'static [&'static str],
@@ -113,8 +140,10 @@ impl History for Faulty {
         if self.away.load(Ordering::Relaxed) && partition == 1 {
             return Err(Error::Unavailable("away".into()));
         }
+        let fence = self.store.fence(partition).await?;
         if rows
             .iter()
+            .filter(|row| Some(row.source.offset) > fence)
             .any(|row| self.refuses.contains(&row.message.id.as_str()))
         {
             return Err(Error::Refused("as the test asks"));
@@ -166,21 +195,9 @@ async fn a_row_refused_for_good_is_given_up_alone() {
         away: AtomicBool::new(false),
     };
     let (mut writer, registry) = stage(Arc::new(faulty));
-    let outcome = writer.handle(&records(0, 0..30)).await.unwrap();
-    assert_eq!(outcome.done, [(0, 30)].into());
-    let dead: Vec<_> = outcome
-        .dead
-        .iter()
-        .map(|dead| (dead.offset, dead.reason))
-        .collect();
-    assert_eq!(
-        dead,
-        [
-            (0, "refused_by_store"),
-            (13, "refused_by_store"),
-            (29, "refused_by_store")
-        ]
-    );
+    let (done, dead) = to_the_end(&mut writer, records(0, 0..30)).await;
+    assert_eq!(done, [(0, 30)].into());
+    assert_eq!(dead, [(0, 0), (0, 13), (0, 29)]);
     assert_eq!(metric(&registry, "weir_history_rows_total") as i64, 27);
     assert!(store.message("tenant-1", "0-13").await.unwrap().is_none());
     assert!(store.message("tenant-1", "0-28").await.unwrap().is_some());
@@ -211,7 +228,59 @@ async fn a_store_that_is_away_settles_nothing_and_the_retry_writes_all_once() {
     );
 }
 
-/// A store whose own limits refuse the row, and one that only now and then says so.
+/// What a killed process leaves between a call and its letters is what the first call left.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_behind_a_refused_row_is_written_before_its_letter() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let faulty = Arc::new(Faulty {
+        store: Arc::clone(&store),
+        refuses: &["0-5", "0-7"],
+        away: AtomicBool::new(false),
+    });
+    let mut both = records(1, 0..3);
+    both.extend(records(0, 0..10));
+    for _ in 0..2 {
+        let (mut writer, _) = stage(Arc::clone(&faulty) as _);
+        let outcome = writer.handle(&both).await.unwrap();
+        assert_eq!(outcome.done, [(0, 6), (1, 3)].into());
+        assert_eq!(outcome.left, [(0, 6)].into());
+        assert_eq!(places(&outcome.dead), [(0, 5)]);
+        assert_eq!(outcome.dead[0].reason, "refused_by_store");
+        assert_eq!(store.fence(0).await.unwrap(), Some(4));
+        assert_eq!(store.fence(1).await.unwrap(), Some(2));
+    }
+    let (mut writer, _) = stage(faulty as _);
+    let (done, dead) = to_the_end(&mut writer, records(0, 6..10)).await;
+    assert_eq!((done, dead), ([(0, 10)].into(), vec![(0, 7)]));
+    assert_eq!(store.fence(0).await.unwrap(), Some(9));
+}
+
+/// Records that can't be read, erased or repeated ones among them: each is told once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_again_behind_a_refused_row_is_counted_and_given_up_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let faulty = Faulty {
+        store,
+        refuses: &["0-2"],
+        away: AtomicBool::new(false),
+    };
+    let (mut writer, registry) = stage(Arc::new(faulty));
+    let sources = [0, 1, 0, 2, 3, 4, 3, 5];
+    let mut batch: Vec<_> = (0..)
+        .zip(sources)
+        .map(|(offset, source)| record(0, offset, source))
+        .collect();
+    batch[5].payload = bytes::Bytes::from_static(b"\x0a\xff");
+    let (done, dead) = to_the_end(&mut writer, batch).await;
+    assert_eq!((done, dead), ([(0, 8)].into(), vec![(0, 3), (0, 5)]));
+    assert_eq!(metric(&registry, "weir_history_rows_total") as i64, 4);
+    assert_eq!(metric(&registry, "weir_history_replays_total") as i64, 2);
+    assert_eq!(metric(&registry, "weir_history_dead_total") as i64, 2);
+}
+
+/// A store whose own limits refuse the row, and one that only says so of what it writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_row_is_given_up_also_when_the_call_fails_elsewhere_or_was_not_heard_of() {
     let folder = tempfile::tempdir().unwrap();
@@ -224,21 +293,14 @@ async fn a_refused_row_is_given_up_also_when_the_call_fails_elsewhere_or_was_not
     let (mut writer, _) = stage(Arc::clone(&faulty) as _);
     let mut both = records(0, 0..5);
     both.extend(records(1, 0..5));
-    // What is behind it is written and moves the fence; the other partition fails the call.
+    // The other partition fails the call, so nothing of it counts.
     writer.handle(&both).await.unwrap_err();
-    assert_eq!(store.fence(0).await.unwrap(), Some(4));
+    assert_eq!(store.fence(0).await.unwrap(), Some(1));
     faulty.away.store(false, Ordering::Relaxed);
-    let outcome = writer.handle(&both).await.unwrap();
-    let dead: Vec<_> = outcome.dead.iter().map(|dead| dead.offset).collect();
-    assert_eq!(dead, [2]);
-    assert!(
-        writer
-            .handle(&records(0, 5..7))
-            .await
-            .unwrap()
-            .dead
-            .is_empty()
-    );
+    let (_, dead) = to_the_end(&mut writer, both).await;
+    assert_eq!(dead, [(0, 2)]);
+    let (_, dead) = to_the_end(&mut writer, records(0, 5..7)).await;
+    assert!(dead.is_empty());
 
     // A row too long for the store's keys: another process finds it below the fence.
     let mut long = crate::support::judged(0, 7, jiff::Timestamp::now());
@@ -246,12 +308,8 @@ async fn a_refused_row_is_given_up_also_when_the_call_fails_elsewhere_or_was_not
     let batch = [crate::support::record_of(0, 7, long), record(0, 8, 8)];
     for _ in 0..2 {
         let (mut writer, _) = stage(Arc::clone(&store) as _);
-        let outcome = writer.handle(&batch).await.unwrap();
-        assert_eq!(
-            outcome.dead.len(),
-            1,
-            "it must not be lost without a letter"
-        );
+        let (_, dead) = to_the_end(&mut writer, batch.to_vec()).await;
+        assert_eq!(dead, [(0, 7)], "it must not be lost without a letter");
         assert_eq!(store.fence(0).await.unwrap(), Some(8));
     }
 }

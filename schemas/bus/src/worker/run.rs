@@ -46,7 +46,7 @@ pub(super) struct Run<S> {
     pub(super) positions: Positions,
     pub(super) commits: Commits,
     pub(super) committer: JoinHandle<()>,
-    /// Read and not yet taken by the stage.
+    /// Read and not yet taken by the stage, in order within each partition.
     pub(super) batch: Vec<Record>,
     /// Partitions are paused: the thread waits, and polls only to stay in the group.
     pub(super) held: bool,
@@ -98,7 +98,11 @@ impl<S: Stage> Run<S> {
     /// Waits for the first record, then takes what else is there.
     fn fill(&mut self) -> Result<(), Error> {
         let mut wait = POLL.min(self.next_tick.saturating_duration_since(Instant::now()));
-        let mut bytes = 0;
+        // What the stage has left does not wait.
+        if !self.batch.is_empty() {
+            wait = Duration::ZERO;
+        }
+        let mut bytes = self.batch.iter().map(Record::bytes).sum::<usize>();
         while self.batch.len() < self.worker.max_records && bytes < BATCH_BYTES {
             if !self.poll(wait)? || self.consumer.context().has_events() {
                 break;
@@ -136,7 +140,7 @@ impl<S: Stage> Run<S> {
         }
     }
 
-    /// Gives the batch to the stage until it takes it.
+    /// Gives the batch to the stage until it takes it, or some of it.
     fn work(&mut self) -> Result<(), Error> {
         while !self.batch.is_empty() && !self.stop.is_cancelled() {
             let timer = self.metrics.stage_seconds.start_timer();
@@ -150,8 +154,13 @@ impl<S: Stage> Run<S> {
                 ),
                 Some(Ok(outcome)) => {
                     self.failing.over(self.stage.name());
-                    self.metrics.consumed.inc_by(self.batch.len() as u64);
-                    self.batch.clear();
+                    let given = self.batch.len();
+                    self.batch.retain(|record| {
+                        let left = outcome.left.get(&record.partition);
+                        left.is_some_and(|left| record.offset >= *left)
+                    });
+                    let taken = given - self.batch.len();
+                    self.metrics.consumed.inc_by(taken as u64);
                     self.settle(outcome)?;
                     break;
                 }
@@ -207,7 +216,7 @@ impl<S: Stage> Run<S> {
         Ok(())
     }
 
-    fn owe(&mut self, Outcome { done, dead }: Outcome) {
+    fn owe(&mut self, Outcome { done, dead, .. }: Outcome) {
         self.owed.done.extend(done);
         self.owed.dead.extend(dead);
     }

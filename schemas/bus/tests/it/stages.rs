@@ -31,6 +31,8 @@ pub struct Book {
     pub broken: bool,
     /// Give these numbers up.
     pub give_up: BTreeSet<u32>,
+    /// Take so many records of a call, and leave the rest.
+    pub take: Option<usize>,
     /// Where partitions begin.
     pub starts: BTreeMap<i32, i64>,
     /// Failures of `assigned` still to come.
@@ -122,6 +124,14 @@ impl Stage for Shared {
             return Err("told to fail".into());
         }
         let mut outcome = Outcome::default();
+        let (records, left) =
+            records.split_at(book.take.unwrap_or(records.len()).min(records.len()));
+        for record in left {
+            outcome
+                .left
+                .entry(record.partition)
+                .or_insert(record.offset);
+        }
         for record in records {
             let number = number(&record.payload);
             book.first.entry(record.partition).or_insert(record.offset);

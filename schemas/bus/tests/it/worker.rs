@@ -62,6 +62,32 @@ async fn nothing_is_committed_while_a_stage_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_stage_leaves_comes_again_in_order() {
+    let kafka = Kafka::start().await;
+    let topic = kafka.topic(3).await;
+    let group = unique("group");
+    let producer = producer(&kafka.config());
+    let stage = Shared::with(|book| {
+        book.take = Some(7);
+        book.fail_every = Some(5);
+    });
+    let worker = Running::start(&kafka.config(), group, topic, &stage, &producer);
+    for partition in 0..3 {
+        fill(&producer, topic, partition, 0..200).await;
+    }
+    until("all records", async || stage.count() >= 600).await;
+    let consumed = metric(&worker.registry, "weir_records_consumed_total");
+    worker.stop().await;
+    assert_eq!(stage.count(), 600);
+    stage.assert_once_in_order();
+    assert!(consumed.ends_with(" 600"), "{consumed}");
+    assert_eq!(
+        kafka.committed(group, topic).await,
+        [(0, 200), (1, 200), (2, 200)].into()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_goes_on_behind_the_commit() {
     let kafka = Kafka::start().await;
     let topic = kafka.topic(2).await;
@@ -185,14 +211,17 @@ async fn nothing_is_committed_before_its_dead_letter_is_acknowledged() {
     };
     let registry = prometheus::Registry::new();
     let lost = Producer::new(&nowhere, &registry).unwrap();
-    let stage = Shared::with(|book| book.give_up = [5].into());
+    let stage = Shared::with(|book| {
+        book.give_up = [5].into();
+        book.take = Some(6);
+    });
     let worker = Running::start(&kafka.config(), group, topic, &stage, &lost);
     let failed = "weir_records_not_delivered_total{code=\"timed_out\"}";
     until("tries", async || {
         !["", "0", "1"].contains(&metric(&registry, failed).trim_start_matches(failed).trim())
     })
     .await;
-    assert_eq!(stage.count(), 10, "the stage is not asked again");
+    assert_eq!(stage.count(), 6, "what it has left does not come yet");
     assert_eq!(kafka.committed(group, topic).await, [].into());
     worker.stop().await;
     assert_eq!(kafka.committed(group, topic).await, [].into());
