@@ -6,15 +6,16 @@
 //! crash would take it for a replay. Any other failure counts as nothing done, and the
 //! same records come again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::future::{BoxFuture, FutureExt as _, join_all};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 use weir_bus::{BoxError, Dead, Erased, Outcome, Record, Stage};
-use weir_records::{Judged, Target};
+use weir_records::{Erasure, Judged, Target};
 use weir_store::{Erase, Error, History};
 
 use crate::lake::PARTITION_MISMATCH;
@@ -23,10 +24,19 @@ use crate::metrics::HistoryMetrics;
 /// The reason of a dead letter that the store will never take.
 pub const REFUSED: &str = "refused_by_store";
 
+/// How long an erasure that could not be repeated is left alone: this, and then twice as
+/// long each time.
+const LATER: Duration = Duration::from_secs(1);
+/// At most this long.
+const LATEST: Duration = Duration::from_secs(600);
+
 /// The stage of group `weir.history`.
 pub struct Writer {
     store: Arc<dyn History>,
     erasures: Erased,
+    repeats: VecDeque<Repeat>,
+    /// The erasure that was repeated last could not be.
+    failing: bool,
     metrics: HistoryMetrics,
 }
 
@@ -35,6 +45,15 @@ pub struct Writer {
 struct Rows {
     rows: Vec<Judged>,
     records: Vec<usize>,
+}
+
+/// An erasure to do once more.
+struct Repeat {
+    erasure: Erasure,
+    /// Not before then.
+    at: Instant,
+    /// How long it was put off the last time.
+    wait: Duration,
 }
 
 impl Writer {
@@ -46,6 +65,8 @@ impl Writer {
         Ok(Self {
             store,
             erasures: Erased::default(),
+            repeats: VecDeque::new(),
+            failing: false,
             metrics: HistoryMetrics::new(registry)?,
         })
     }
@@ -104,24 +125,49 @@ impl Writer {
     }
 
     /// Goes through the erasures that have come: a row may have been on its way into the
-    /// store when it was erased there, and before this stage knew.
-    async fn erase(&self) -> Result<(), Error> {
+    /// store when it was erased there, and before this stage knew. One that the store can't
+    /// do now waits, and holds up neither the others nor the rows, none of which is written
+    /// that it covers.
+    async fn erase(&mut self) {
         while let Some(erasure) = self.erasures.next() {
-            let what = match erasure.target {
-                Target::Message(id) => Erase::Message {
-                    id,
-                    up_to: erasure.up_to,
-                },
-                Target::Sender(name) => Erase::Sender {
-                    name,
-                    up_to: erasure.up_to,
-                },
-            };
-            let erased = self.store.erase(&erasure.tenant, &what).await?;
-            self.metrics.erased.inc_by(erased.messages);
+            self.repeats.push_back(Repeat {
+                erasure,
+                at: Instant::now(),
+                wait: Duration::ZERO,
+            });
             self.erasures.done();
         }
-        Ok(())
+        for _ in 0..self.repeats.len() {
+            let Some(mut repeat) = self.repeats.pop_front() else {
+                return;
+            };
+            if repeat.at > Instant::now() {
+                self.repeats.push_back(repeat);
+                continue;
+            }
+            let (tenant, what) = (&repeat.erasure.tenant, what(&repeat.erasure));
+            match self.store.erase(tenant, &what).await {
+                Ok(erased) => {
+                    self.failing = false;
+                    self.metrics.erased.inc_by(erased.messages);
+                }
+                Err(error) => {
+                    if !self.failing && repeat.wait.is_zero() {
+                        tracing::warn!(
+                            tenant,
+                            %error,
+                            "an erasure could not be repeated; rows are written meanwhile, and it is tried again"
+                        );
+                    }
+                    self.failing = true;
+                    repeat.wait = (repeat.wait * 2).clamp(LATER, LATEST);
+                    repeat.at = Instant::now() + repeat.wait;
+                    self.repeats.push_back(repeat);
+                    // The store may be away; then it would be so for each of them.
+                    return;
+                }
+            }
+        }
     }
 
     fn dead(&self, record: &Record, reason: &'static str) -> Dead {
@@ -140,7 +186,6 @@ impl Stage for Writer {
         if !self.erasures.is_ready() {
             return Err("the erasures are not read yet".into());
         }
-        self.erase().await?;
         let mut groups: BTreeMap<i32, Rows> = BTreeMap::new();
         let mut given_up = Vec::new();
         let (mut repeated, mut erased) = (Vec::new(), Vec::new());
@@ -211,8 +256,16 @@ impl Stage for Writer {
     }
 
     async fn tick(&mut self) -> Result<Outcome, BoxError> {
-        self.erase().await?;
+        self.erase().await;
         Ok(Outcome::default())
+    }
+}
+
+fn what(erasure: &Erasure) -> Erase {
+    let up_to = erasure.up_to;
+    match erasure.target.clone() {
+        Target::Message(id) => Erase::Message { id, up_to },
+        Target::Sender(name) => Erase::Sender { name, up_to },
     }
 }
 

@@ -21,11 +21,11 @@ use crate::support::{
 /// The messages of tenant-1's sender-4 are those of offset 4, 37, 103, 136 and so on.
 const SENDER: [i64; 3] = [4, 37, 103];
 
-fn of_sender(up_to: i64) -> Erasure {
+pub fn of_sender(up_to: i64) -> Erasure {
     erasure(Target::Sender("sender-4".to_owned()), up_to)
 }
 
-fn of_message(id: &str) -> Erasure {
+pub fn of_message(id: &str) -> Erasure {
     erasure(Target::Message(id.to_owned()), 1_000_000)
 }
 
@@ -185,15 +185,15 @@ async fn a_file_without_any_other_row_goes_and_the_table_goes_on() {
 }
 
 /// A broker with Weir's topics, and erasures written into theirs.
-struct Bus {
-    broker: Broker,
-    config: weir_bus::Config,
+pub struct Bus {
+    pub broker: Broker,
+    pub config: weir_bus::Config,
     producer: Producer,
     _folder: tempfile::TempDir,
 }
 
 impl Bus {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let broker = Broker::start(
             weir_broker::Config::new(([127, 0, 0, 1], 0).into(), folder.path()),
@@ -216,7 +216,7 @@ impl Bus {
         }
     }
 
-    async fn erase(&self, erasure: Erasure) {
+    pub async fn erase(&self, erasure: Erasure) {
         let record = Outgoing {
             topic: topic::ERASURES,
             partition: Some(0),

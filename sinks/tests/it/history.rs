@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
 use weir_bus::{Dead, Record, Stage};
 use weir_records::{Judged, Source};
 use weir_store::embedded::Store;
 use weir_store::{Erase, Erased, Error, History, Page, PageRequest};
 
+use crate::erase::{Bus, of_message, of_sender};
 use crate::support::{NOON, judged, metric, record, record_of, records, time};
 
 fn stage(store: Arc<dyn History>) -> (impl Stage, Registry) {
@@ -132,6 +135,19 @@ struct Faulty {
     store: Arc<Store>,
     refuses: &'static [&'static str],
     away: AtomicBool,
+    /// It can't erase a sender.
+    stuck: AtomicBool,
+}
+
+impl Faulty {
+    fn new(store: &Arc<Store>, refuses: &'static [&'static str]) -> Self {
+        Self {
+            store: Arc::clone(store),
+            refuses,
+            away: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
+        }
+    }
 }
 
 #[async_trait]
@@ -181,6 +197,9 @@ impl History for Faulty {
     }
 
     async fn erase(&self, tenant: &str, what: &Erase) -> Result<Erased, Error> {
+        if self.stuck.load(Ordering::Relaxed) && matches!(what, Erase::Sender { .. }) {
+            return Err(Error::Unavailable("too many removals".into()));
+        }
         self.store.erase(tenant, what).await
     }
 }
@@ -189,11 +208,7 @@ impl History for Faulty {
 async fn a_row_refused_for_good_is_given_up_alone() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let faulty = Faulty {
-        store: Arc::clone(&store),
-        refuses: &["0-0", "0-13", "0-29"],
-        away: AtomicBool::new(false),
-    };
+    let faulty = Faulty::new(&store, &["0-0", "0-13", "0-29"]);
     let (mut writer, registry) = stage(Arc::new(faulty));
     let (done, dead) = to_the_end(&mut writer, records(0, 0..30)).await;
     assert_eq!(done, [(0, 30)].into());
@@ -207,11 +222,8 @@ async fn a_row_refused_for_good_is_given_up_alone() {
 async fn a_store_that_is_away_settles_nothing_and_the_retry_writes_all_once() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let faulty = Arc::new(Faulty {
-        store: Arc::clone(&store),
-        refuses: &[],
-        away: AtomicBool::new(true),
-    });
+    let faulty = Arc::new(Faulty::new(&store, &[]));
+    faulty.away.store(true, Ordering::Relaxed);
     let (mut writer, registry) = stage(Arc::clone(&faulty) as _);
     let mut both = records(0, 0..5);
     both.extend(records(1, 0..5));
@@ -233,11 +245,7 @@ async fn a_store_that_is_away_settles_nothing_and_the_retry_writes_all_once() {
 async fn nothing_behind_a_refused_row_is_written_before_its_letter() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let faulty = Arc::new(Faulty {
-        store: Arc::clone(&store),
-        refuses: &["0-5", "0-7"],
-        away: AtomicBool::new(false),
-    });
+    let faulty = Arc::new(Faulty::new(&store, &["0-5", "0-7"]));
     let mut both = records(1, 0..3);
     both.extend(records(0, 0..10));
     for _ in 0..2 {
@@ -261,11 +269,7 @@ async fn nothing_behind_a_refused_row_is_written_before_its_letter() {
 async fn what_comes_again_behind_a_refused_row_is_counted_and_given_up_once() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let faulty = Faulty {
-        store,
-        refuses: &["0-2"],
-        away: AtomicBool::new(false),
-    };
+    let faulty = Faulty::new(&store, &["0-2"]);
     let (mut writer, registry) = stage(Arc::new(faulty));
     let sources = [0, 1, 0, 2, 3, 4, 3, 5];
     let mut batch: Vec<_> = (0..)
@@ -285,11 +289,8 @@ async fn what_comes_again_behind_a_refused_row_is_counted_and_given_up_once() {
 async fn a_refused_row_is_given_up_also_when_the_call_fails_elsewhere_or_was_not_heard_of() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let faulty = Arc::new(Faulty {
-        store: Arc::clone(&store),
-        refuses: &["0-2"],
-        away: AtomicBool::new(true),
-    });
+    let faulty = Arc::new(Faulty::new(&store, &["0-2"]));
+    faulty.away.store(true, Ordering::Relaxed);
     let (mut writer, _) = stage(Arc::clone(&faulty) as _);
     let mut both = records(0, 0..5);
     both.extend(records(1, 0..5));
@@ -312,4 +313,54 @@ async fn a_refused_row_is_given_up_also_when_the_call_fails_elsewhere_or_was_not
         assert_eq!(dead, [(0, 7)], "it must not be lost without a letter");
         assert_eq!(store.fence(0).await.unwrap(), Some(8));
     }
+}
+
+/// Ticks until that message is not in the store.
+async fn until_gone(writer: &mut impl Stage, store: &Store, id: &str) {
+    for _ in 0..6_000 {
+        writer.tick().await.unwrap();
+        if store.message("tenant-1", id).await.unwrap().is_none() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{id} is still there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_that_cannot_be_repeated_holds_up_neither_rows_nor_other_erasures() {
+    let bus = Bus::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let faulty = Arc::new(Faulty::new(&store, &[]));
+    faulty.stuck.store(true, Ordering::Relaxed);
+    // As of a process that does not know of the erasures yet.
+    let (mut first, _) = stage(Arc::clone(&store) as _);
+    first.handle(&records(0, 0..60)).await.unwrap();
+    bus.erase(of_sender(110)).await;
+    bus.erase(of_message("0-7")).await;
+
+    let (registry, stop) = (Registry::new(), CancellationToken::new());
+    let mut writer = weir_sinks::history(Arc::clone(&faulty) as _, &registry).unwrap();
+    writer.follow(&bus.config, &registry, stop.clone()).unwrap();
+    until_gone(&mut writer, &store, "0-7").await;
+    assert!(store.message("tenant-1", "0-4").await.unwrap().is_some());
+    // Offset 103 is one of hers. That nothing more was asked at the start is known only a
+    // moment after the last of it has come.
+    let outcome = loop {
+        if let Ok(outcome) = writer.handle(&records(0, 60..120)).await {
+            break outcome;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(outcome.done, [(0, 120)].into());
+    assert!(store.message("tenant-1", "0-103").await.unwrap().is_none());
+    assert!(store.message("tenant-1", "0-106").await.unwrap().is_some());
+
+    faulty.stuck.store(false, Ordering::Relaxed);
+    until_gone(&mut writer, &store, "0-4").await;
+    assert!(store.message("tenant-1", "0-37").await.unwrap().is_none());
+    assert_eq!(metric(&registry, "weir_history_erased_total") as i64, 4);
+    stop.cancel();
+    bus.broker.shutdown().await;
 }

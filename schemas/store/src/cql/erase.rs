@@ -12,6 +12,9 @@
 //! nobody can see. The writer of another message takes a marked id.
 //!
 //! A sender's row goes last. What a call that failed has left is found by the next one.
+//! Its rows go one by one, though a range would be a single removal for a whole bucket: it
+//! would also take the row that a writer adds at that moment, and with it the only way to
+//! a record that nobody has erased.
 
 use std::collections::HashMap;
 

@@ -114,7 +114,8 @@
 //! must be rebuilt, not started, or it brings back what it did not hear was erased.
 //! Erasing more than 100,000 messages of one day of one list makes a page of that day
 //! read as many removals, which Apache Cassandra refuses (`tombstone_failure_threshold`)
-//! until they were compacted away.
+//! until they were compacted away. Erasing once more then fails as well; the sinks, which
+//! do that for what they were writing, write on and try it again from time to time.
 //!
 //! # When nodes are away
 //!
