@@ -24,7 +24,7 @@ pub struct Config {
     /// Copies of everything in each datacenter. Used when `migrate` makes the keyspace;
     /// one that is there already keeps what it has.
     pub replication: u8,
-    /// The datacenter whose nodes are asked; empty: any.
+    /// The datacenter whose nodes are asked; may be empty where there is only one.
     pub datacenter: String,
     /// Empty: no authentication.
     pub username: String,

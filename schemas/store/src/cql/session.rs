@@ -1,5 +1,6 @@
 //! The connection: who is asked, how long we wait, and what is asked twice.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,7 @@ pub(super) struct Connected {
 /// Connects to the nodes, without a keyspace: every statement names it.
 pub(super) async fn connect(config: &Config) -> Result<Connected, Error> {
     let session = builder(config)?.build().await.map_err(not_connected)?;
+    check_datacenter(&session, config)?;
     Ok(Connected {
         session,
         reads: reads(config).into_handle(),
@@ -46,12 +48,38 @@ pub(super) async fn connect(config: &Config) -> Result<Connected, Error> {
 
 /// Connects to change the schema: with nothing to learn about it after each change.
 pub(super) async fn connect_to_change(config: &Config) -> Result<Session, Error> {
-    builder(config)?
+    let session = builder(config)?
         .refresh_metadata_on_auto_schema_agreement(false)
         .schema_agreement_interval(AGREEMENT)
         .build()
         .await
-        .map_err(not_connected)
+        .map_err(not_connected)?;
+    check_datacenter(&session, config)?;
+    Ok(session)
+}
+
+/// Refuses a datacenter that is not there: none of its nodes would ever answer. And to have
+/// none named where there are several: the copies that a `local` consistency counts would be
+/// those of whichever node is asked.
+fn check_datacenter(session: &Session, config: &Config) -> Result<(), Error> {
+    let state = session.get_cluster_state();
+    let nodes = state.get_nodes_info().iter();
+    let there = nodes.filter_map(|node| node.datacenter.as_deref());
+    is_one_of(&config.datacenter, &there.collect())
+}
+
+fn is_one_of(datacenter: &str, there: &BTreeSet<&str>) -> Result<(), Error> {
+    let wrong = match datacenter {
+        "" if there.len() > 1 => "it is empty, and there are several",
+        "" => return Ok(()),
+        name if there.is_empty() || there.contains(name) => return Ok(()),
+        _ => "there is none of that name",
+    };
+    let there: Vec<&str> = there.iter().copied().collect();
+    Err(Error::Setting {
+        setting: "datacenter",
+        reason: format!("{wrong}; the nodes are in `{}`", there.join("`, `")),
+    })
 }
 
 fn reads(config: &Config) -> ExecutionProfile {
@@ -172,6 +200,23 @@ fn seconds(number: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_datacenter_that_is_not_there_or_not_chosen_is_refused_with_those_there_are() {
+        let (one, two) = (["eu"].into(), ["eu", "us"].into());
+        for (name, there) in [("", &one), ("eu", &one), ("us", &two), ("", &[].into())] {
+            is_one_of(name, there).unwrap();
+        }
+        for (name, there) in [("us", &one), ("EU", &two), ("", &two)] {
+            let error = is_one_of(name, there).unwrap_err();
+            assert!(!error.retriable());
+            let words = error.to_string();
+            assert!(
+                words.contains("`datacenter`") && words.contains("`eu`"),
+                "{words}"
+            );
+        }
+    }
 
     #[test]
     fn a_missing_certificate_is_named() {

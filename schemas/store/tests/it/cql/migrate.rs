@@ -1,7 +1,7 @@
 //! Migrations: repeatable, several at once, and never over a later version.
 
 use scylla::client::session::Session;
-use weir_store::cql::{Migrated, Store, migrate};
+use weir_store::cql::{Config, Migrated, Store, migrate};
 use weir_store::{Error, History};
 
 use super::crash::{Done, go_down};
@@ -66,6 +66,34 @@ async fn the_lock_of_one_that_went_down_runs_out() {
             session.query_unpaged(text, &[]).await.unwrap();
         }
         assert_eq!(migrate(&cql.0).await.unwrap(), MADE);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_datacenter_that_is_not_there_is_a_wrong_setting_and_not_waited_for() {
+    run(async |cql: &Cql| {
+        cql.store().await;
+        let config = Config {
+            datacenter: "nowhere".into(),
+            ..cql.0.clone()
+        };
+        for error in [
+            Store::connect(&config).await.unwrap_err(),
+            migrate(&config).await.unwrap_err(),
+        ] {
+            assert!(!error.retriable(), "{error}");
+            let words = error.to_string();
+            assert!(
+                words.contains("`datacenter`") && words.contains("`datacenter1`"),
+                "{words}"
+            );
+        }
+        let config = Config {
+            datacenter: "datacenter1".into(),
+            ..config
+        };
+        Store::connect(&config).await.unwrap();
     })
     .await;
 }
