@@ -6,6 +6,8 @@
 //! writer that was stopped for an hour can't bring back a row that was erased meanwhile;
 //! and old messages that are read back from the topic lie, in the time windows of the
 //! compaction, with those of their own day.
+//!
+//! No life goes beyond [`LAST`], because Apache Cassandra refuses a cell that does.
 
 use super::buckets;
 use crate::Retention;
@@ -13,6 +15,9 @@ use crate::Retention;
 const DAY_SECONDS: i64 = 86_400;
 /// The longest life that every server takes, in seconds.
 const LONGEST: i64 = 20 * 365 * DAY_SECONDS;
+/// When the longest lives end, in seconds since 1970: 2038-01-18T00:00:00Z, a day before the
+/// last moment that Apache Cassandra writes in the format of its files that it begins with.
+const LAST: i64 = 2_147_385_600;
 
 /// What a row's cells bear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,16 +54,36 @@ pub(super) fn of_day(retention: &Retention, tenant: &str, day: i32, now: i64) ->
     seconds(retention.of(tenant).1, end, now).unwrap_or(1)
 }
 
+/// Whether messages received now are gone before their retention is over.
+pub(super) fn is_cut(retention: &Retention, now: i64) -> bool {
+    let own = retention.tenants.keys().map(|tenant| retention.of(tenant));
+    let longest = own
+        .chain([(retention.text_days, retention.verdict_days)])
+        .map(|(text, verdict)| text.max(verdict))
+        .max();
+    let days = i64::from(longest.unwrap_or_default());
+    left(now) < days * DAY_SECONDS
+}
+
+/// Seconds until the end of the longest life that begins now.
+fn left(now: i64) -> i64 {
+    match LAST.saturating_sub(now.div_euclid(1_000_000)) {
+        left if left > 0 => left.min(LONGEST),
+        // By then every server is one that writes later moments as well.
+        _ => LONGEST,
+    }
+}
+
 fn seconds(days: u32, from: i64, now: i64) -> Option<i32> {
     if days == 0 {
         return Some(0);
     }
     let age = now.saturating_sub(from).div_euclid(1_000_000);
-    let left = (i64::from(days) * DAY_SECONDS).saturating_sub(age);
-    if left <= 0 {
+    let life = (i64::from(days) * DAY_SECONDS).saturating_sub(age);
+    if life <= 0 {
         return None;
     }
-    i32::try_from(left.min(LONGEST)).ok()
+    i32::try_from(life.min(left(now))).ok()
 }
 
 #[cfg(test)]
@@ -135,7 +160,28 @@ mod tests {
 
     #[test]
     fn a_life_is_never_longer_than_the_servers_take() {
-        let far = of_row(&retention(), "acme", NOW + 9_999 * 24 * HOUR, NOW).unwrap();
-        assert_eq!(i64::from(far.ttl), LONGEST);
+        let ttl = |now: i64| {
+            let far = of_row(&retention(), "acme", now + 9_999 * 24 * HOUR, now).unwrap();
+            i64::from(far.ttl)
+        };
+        assert_eq!(ttl(NOW) + NOW / 1_000_000, LAST);
+        assert_eq!(ttl((LAST - 5) * 1_000_000), 5);
+        // Rows are still written when it is over.
+        assert_eq!(ttl((LAST + 5) * 1_000_000), LONGEST);
+        assert_eq!(ttl(0), LONGEST);
+    }
+
+    #[test]
+    fn a_retention_that_reaches_too_far_is_noticed() {
+        let years = |years: u32| Retention::of_days(years * 365);
+        assert!(!is_cut(&years(0), NOW) && !is_cut(&years(11), NOW));
+        assert!(is_cut(&years(12), NOW));
+        let mut own = years(1);
+        let days = Days {
+            verdict_days: Some(12 * 365),
+            ..Days::default()
+        };
+        own.tenants.insert("acme".to_owned(), days);
+        assert!(is_cut(&own, NOW));
     }
 }

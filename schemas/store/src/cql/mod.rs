@@ -82,6 +82,11 @@
 //! over is not written. Its text and metadata are cells of their own, written in the same
 //! request, which live for as long as the tenant keeps texts; the record is without them.
 //!
+//! Nothing lives beyond 2038-01-18, because Apache Cassandra refuses what would, unless its
+//! files are in a format that it does not begin with (`storage_compatibility_mode: NONE`).
+//! What would has its life cut to that, and a store says so when it is opened; for good
+//! (0 days) is not cut.
+//!
 //! What has run out is in no answer from that second on. Files are compacted by time
 //! windows, a thirtieth of the verdicts' retention each, and dropped whole ten days
 //! (`gc_grace_seconds`) after all in them is over. Texts that run out before their
@@ -146,6 +151,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use scylla::client::session::Session;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -195,6 +201,12 @@ impl Store {
             .await
             .map_err(failed)??;
         durability::warn_of_loss(&connected.session, config).await;
+        if life::is_cut(&config.retention, Timestamp::now().as_microsecond()) {
+            tracing::warn!(
+                "`retention` reaches beyond 2038-01-18, which is when the database drops what \
+                 it is given now; 0 days keep it for good"
+            );
+        }
         Ok(Arc::new(Self {
             session: connected.session,
             statements,

@@ -30,6 +30,11 @@ fn one_day(config: &mut Config) {
     config.retention = Retention::of_days(1);
 }
 
+fn twenty_years(config: &mut Config) {
+    config.retention = Retention::of_days(7_300);
+    config.retention.text_days = 7_299;
+}
+
 fn texts_a_day(config: &mut Config) {
     config.retention.text_days = 1;
 }
@@ -110,6 +115,23 @@ async fn a_row_lives_for_its_tenants_retention_from_when_it_was_received() {
                 );
             }
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_retention_beyond_what_the_server_writes_refuses_no_row() {
+    run_with(twenty_years, async |cql: &Cql| {
+        let (store, session) = (cql.store().await, cql.session().await);
+        let row = aged("m", 1, 0);
+        assert_eq!(store.write(0, std::slice::from_ref(&row)).await.unwrap(), 1);
+        assert_eq!(store.message("acme", "m").await.unwrap(), Some(row));
+        let keyspace = &cql.0.keyspace;
+        let text = format!("SELECT TTL(record) FROM {keyspace}.messages");
+        let end = Timestamp::now().as_second() + i64::from(ttl(&session, text).await.unwrap());
+        let last: Timestamp = "2038-01-18T00:00:00Z".parse().unwrap();
+        // A test may be slow.
+        assert!((0..600).contains(&(last.as_second() - end + 2)), "{end}");
     })
     .await;
 }
