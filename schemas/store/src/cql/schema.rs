@@ -94,17 +94,23 @@ fn windows(days: u32) -> String {
     )
 }
 
-/// What has to be there before a step can be noted.
-pub(super) fn keyspace(config: &Config) -> [String; 2] {
+/// What has to be there before a step can be noted; `tablets`: on a server that has them.
+pub(super) fn keyspace(config: &Config, tablets: bool) -> [String; 2] {
     let Config {
         keyspace,
         replication,
         ..
     } = config;
+    // ScyllaDB puts a new keyspace on tablets by default, and until 2025.4 decides nothing there.
+    let without = if tablets {
+        " AND tablets = {'enabled': false}"
+    } else {
+        ""
+    };
     [
         format!(
             "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = \
-             {{'class': 'NetworkTopologyStrategy', 'replication_factor': {replication}}}"
+             {{'class': 'NetworkTopologyStrategy', 'replication_factor': {replication}}}{without}"
         ),
         format!(
             "CREATE TABLE IF NOT EXISTS {keyspace}.schema_migrations (\
@@ -175,6 +181,16 @@ fn window_days(retention: &Retention) -> u32 {
     match retention.verdict_days {
         0 => 30,
         days => days.div_ceil(30),
+    }
+}
+
+/// Whether the server is a `ScyllaDB` that has tablets: only those have this column.
+pub(super) async fn has_tablets(session: &Session) -> Result<bool, Error> {
+    let text = "SELECT initial_tablets FROM system_schema.scylla_keyspaces LIMIT 1";
+    match session.query_unpaged(text, &[]).await {
+        Ok(_) => Ok(true),
+        Err(error) if is_invalid(&error) => Ok(false),
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -279,6 +295,18 @@ mod tests {
             .map(|step| step.version)
             .collect();
         assert_eq!(versions, (1..=VERSION).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_new_keyspace_is_without_tablets_where_there_are_any() {
+        let without = |tablets| {
+            let [keyspace, _] = keyspace(&Config::default(), tablets);
+            assert!(
+                keyspace.starts_with("CREATE KEYSPACE IF NOT EXISTS weir WITH replication = {")
+            );
+            keyspace.ends_with("} AND tablets = {'enabled': false}")
+        };
+        assert!(without(true) && !without(false));
     }
 
     #[test]
