@@ -83,7 +83,7 @@ pub(super) struct Tallies {
 
 #[derive(Default)]
 struct Tally {
-    /// Rows placed by this process.
+    /// Rows that were there when this process came, and those that it has placed since.
     rows: u32,
     /// The index says that the day is split.
     split: bool,
@@ -92,7 +92,7 @@ struct Tally {
 }
 
 impl Tallies {
-    /// With `limit` rows of this process in a day before the day is split.
+    /// With `limit` rows in a day, as far as this process knows, before the day is split.
     pub(super) fn new(limit: u32) -> Self {
         Self {
             limit,
@@ -105,13 +105,16 @@ impl Tallies {
         self.lists.lock().contains_key(list)
     }
 
-    /// Notes that the index has that day, and whether it says that the day is split.
-    pub(super) fn learn(&self, list: ListDay, split: bool) {
+    /// Notes that the index has that day, whether it says that the day is split, and how
+    /// many rows its bucket holds.
+    pub(super) fn learn(&self, list: ListDay, split: bool, rows: u32) {
         let mut lists = self.lists.lock();
         if lists.len() >= REMEMBERED {
             forget(&mut lists, list.day, self.limit);
         }
-        lists.entry(list).or_default().split |= split;
+        let tally = lists.entry(list).or_default();
+        tally.split |= split;
+        tally.rows = tally.rows.max(rows);
     }
 
     /// Notes that the index has that minute, and so that the day is split.
@@ -194,7 +197,7 @@ mod tests {
     #[test]
     fn a_day_is_split_once_it_is_full() {
         let (tallies, lobby) = (Tallies::new(2), list("lobby", 1));
-        tallies.learn(lobby.clone(), false);
+        tallies.learn(lobby.clone(), false, 0);
         for _ in 0..2 {
             assert_eq!(tallies.place(&lobby, 7).minute, WHOLE_DAY);
         }
@@ -221,21 +224,29 @@ mod tests {
     }
 
     #[test]
+    fn what_a_day_held_before_counts() {
+        let (tallies, lobby) = (Tallies::new(2), list("lobby", 1));
+        tallies.learn(lobby.clone(), false, 1);
+        assert_eq!(tallies.place(&lobby, 7).minute, WHOLE_DAY);
+        assert_eq!(tallies.place(&lobby, 7).minute, 7);
+    }
+
+    #[test]
     fn a_day_that_the_index_says_is_split_stays_so() {
         let (tallies, lobby) = (Tallies::new(2), list("lobby", 1));
-        tallies.learn(lobby.clone(), true);
+        tallies.learn(lobby.clone(), true, 0);
         assert_eq!(tallies.place(&lobby, 7).minute, 7);
     }
 
     #[test]
     fn memory_is_bounded_and_the_large_lists_are_remembered() {
         let (tallies, large) = (Tallies::new(1_000), list("large", 1));
-        tallies.learn(large.clone(), false);
+        tallies.learn(large.clone(), false, 0);
         for _ in 0..900 {
             tallies.place(&large, 0);
         }
         for n in 0..3 * REMEMBERED {
-            tallies.learn(list(&format!("small-{n}"), 1), false);
+            tallies.learn(list(&format!("small-{n}"), 1), false, 0);
         }
         assert!(tallies.lists.lock().len() <= REMEMBERED);
         for _ in 900..1_000 {
@@ -251,11 +262,11 @@ mod tests {
     #[test]
     fn lists_of_days_gone_by_are_forgotten_first() {
         let (tallies, today) = (Tallies::new(1), list("lobby", 3));
-        tallies.learn(today.clone(), true);
+        tallies.learn(today.clone(), true, 0);
         for n in 1..REMEMBERED {
-            tallies.learn(list(&format!("old-{n}"), 1), true);
+            tallies.learn(list(&format!("old-{n}"), 1), true, 0);
         }
-        tallies.learn(list("new", 3), false);
+        tallies.learn(list("new", 3), false, 0);
         assert!(tallies.knows(&today));
         assert!(!tallies.knows(&list("old-1", 1)));
     }

@@ -51,7 +51,7 @@ pub struct Config {
     pub speculate_ms: u32,
     /// Requests under way at once, of one write or one page.
     pub concurrency: usize,
-    /// Rows that a process puts into one day of a list before it splits the day into
+    /// Rows that a process knows of in one day of a list when it splits the day into
     /// minutes. The arithmetic is in the documentation of [`super`].
     pub day_rows: u32,
     /// How long messages are kept.
@@ -116,7 +116,7 @@ impl Default for Config {
             write_seconds: 10,
             speculate_ms: 50,
             concurrency: 128,
-            day_rows: 100_000,
+            day_rows: 50_000,
             retention: Retention::default(),
         }
     }

@@ -187,7 +187,7 @@ impl Store {
         if let Some(split) = splits.lock().await.get(&key) {
             return Ok(*split);
         }
-        let split = self.is_split(kind, tenant, name, day).await?;
+        let split = self.read_day(kind, tenant, name, day).await? == Some(true);
         splits.lock().await.insert(key, split);
         Ok(split)
     }

@@ -7,14 +7,14 @@ use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use weir_records::Source;
 
 use super::Store;
-use super::buckets::{self, Kind, ListDay};
+use super::buckets::{self, Kind, ListDay, WHOLE_DAY};
 use super::failure::{damaged, row_failed};
 use super::life::{self, Life};
 use super::write::Row;
 use crate::Error;
 use crate::cursor::Position;
 
-/// Rows in one request, some 20 KiB.
+/// Rows in one request: with the longest ids 36 KiB, of the 50 that Apache Cassandra takes.
 const AT_ONCE: usize = 200;
 
 /// A row of a list.
@@ -88,10 +88,12 @@ impl Store {
         Ok(())
     }
 
-    /// Makes sure that the index has the day, and learns whether it is split.
+    /// Makes sure that the index has the day, and learns whether it is split and how much
+    /// others, or this process before it was started anew, have put there.
     async fn begin_day(&self, list: &ListDay, now: i64) -> Result<(), Error> {
         let (kind, tenant, name, day) = (list.kind.name(), &list.tenant, &list.name, list.day);
-        let split = self.is_split(list.kind, tenant, name, day).await?;
+        let known = self.read_day(list.kind, tenant, name, day).await?;
+        let split = known == Some(true);
         // Also where it is there: the retention may have grown since it was written.
         let ttl = life::of_day(&self.config.retention, &list.tenant, list.day, now);
         let put = if split {
@@ -100,24 +102,46 @@ impl Store {
             &self.statements.put_day
         };
         self.put(put, (kind, tenant, name, day, ttl)).await?;
-        self.tallies.learn(list.clone(), split);
+        let rows = match known {
+            Some(false) => self.count_day(list).await,
+            Some(true) | None => 0,
+        };
+        self.tallies.learn(list.clone(), split, rows);
         Ok(())
     }
 
-    /// Whether the index says that the day is split.
-    pub(super) async fn is_split(
+    /// Rows in the bucket of a day. One that can't be counted, for what was erased in it, is
+    /// as good as full.
+    async fn count_day(&self, list: &ListDay) -> u32 {
+        let count = &self.statements.list(list.kind).count;
+        let bucket = (&list.tenant, &list.name, list.day, WHOLE_DAY);
+        let counted = async {
+            let answer = self.query(count, bucket).await?;
+            let (rows,): (i64,) = answer
+                .single_row()
+                .map_err(|_| damaged("a count of a list"))?;
+            Ok::<_, Error>(u32::try_from(rows).unwrap_or(u32::MAX))
+        };
+        counted.await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the rows of a day could not be counted; it is split");
+            u32::MAX
+        })
+    }
+
+    /// Whether the index has the day, and says that it is split.
+    pub(super) async fn read_day(
         &self,
         kind: Kind,
         tenant: &str,
         name: &str,
         day: i32,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<bool>, Error> {
         let key = (kind.name(), tenant, name, day);
         let answer = self.query(&self.statements.day, key).await?;
         let found: Option<(Option<bool>,)> = answer
             .maybe_first_row()
             .map_err(|_| damaged("a row of `list_days`"))?;
-        Ok(found.and_then(|(split,)| split).unwrap_or(false))
+        Ok(found.map(|(split,)| split.unwrap_or(false)))
     }
 
     /// Makes sure that the index has the minute, and that the day is split.

@@ -57,15 +57,17 @@
 //!
 //! # Partitions stay small
 //!
-//! A row of a list has 20 bytes of keys, an id of 36, and some 25 of Cassandra's own:
-//! 100 bytes, to be generous. At most 100 MB a partition are 1,000,000 rows.
+//! A row of a list has 20 bytes of keys, an id of 128 at most, and some 25 of Cassandra's
+//! own: 200 bytes, to be generous. At most 100 MB a partition are 500,000 rows.
 //!
-//! - A bucket is a day, as long as that is small: after `day_rows` (100,000) rows of one
-//!   process the day is split, and what follows goes to minutes ([`buckets`]). Ten
-//!   processes, or starts of one, a day: 10 × 100,000 × 100 B = 100 MB.
-//! - A minute of 100 MB takes 1,000,000 / 60 = 16,600 messages a second of one channel.
+//! - A bucket is a day, as long as that is small: a process that begins with a day counts
+//!   what is there, and once that and its own rows are `day_rows` (50,000), the day is split
+//!   and what follows goes to minutes ([`buckets`]). So a process adds that many at most,
+//!   and one that is started anew nothing where there are as many. Ten processes at the same
+//!   time, of which none knows of the others' rows: 10 × 50,000 × 200 B = 100 MB.
+//! - A minute of 100 MB takes 500,000 / 60 = 8,300 messages a second of one channel.
 //!   All of a channel's messages are in one partition of the topic, and one processor
-//!   judges some thousand of them a second: a tenth of that.
+//!   judges some thousand of them a second: a fraction of that.
 //! - The index has 60 bytes for each day of a list, 22 KB a year, and for each minute of
 //!   a split day, 86 KB a day, in a partition a day.
 //! - `messages` and `sources` have a partition for each message, `fences` for each

@@ -45,6 +45,7 @@ pub(super) struct List {
     pub(super) put: PreparedStatement,
     pub(super) erase: PreparedStatement,
     pub(super) page: PreparedStatement,
+    pub(super) count: PreparedStatement,
 }
 
 /// The statements of the users.
@@ -257,10 +258,15 @@ impl Preparer<'_> {
              WHERE tenant = ? AND {owner} = ? AND day = ? AND minute = ? \
              AND (received_at, source_offset, source_partition) < (?, ?, ?) LIMIT ?"
         );
+        let count = format!(
+            "SELECT count(*) FROM {{keyspace}}.{owner}_messages \
+             WHERE tenant = ? AND {owner} = ? AND day = ? AND minute = ?"
+        );
         Ok(List {
             put: self.write(&put).await?,
             erase: self.write(&erase).await?,
             page: self.read(&page).await?,
+            count: self.read(&count).await?,
         })
     }
 }

@@ -113,6 +113,47 @@ async fn a_row_in_both_kinds_of_bucket_is_listed_once() {
 }
 
 #[tokio::test]
+async fn a_day_that_many_starts_have_filled_is_split_as_one_that_a_single_one_has() {
+    run_with(small, async |cql: &Cql| {
+        let session = cql.session().await;
+        let rows = spread();
+        for (start, part) in rows.chunks(8).enumerate() {
+            // Each by a process that was started for it.
+            let store = cql.store().await;
+            store.write(0, part).await.unwrap();
+            let split = !minutes(&session, cql).await.is_empty();
+            assert_eq!(split, start >= 2, "after {} rows", (start + 1) * 8);
+            if start == 4 {
+                break;
+            }
+        }
+        let text = format!(
+            "SELECT count(*) FROM {}.channel_messages WHERE tenant = 'acme' \
+             AND channel = 'lobby' AND day = ? AND minute = -1",
+            cql.0.keyspace
+        );
+        let day = i32::try_from(MIDNIGHT / (24 * HOUR)).unwrap();
+        let answer = session.query_unpaged(text, (day,)).await.unwrap();
+        let (held,): (i64,) = answer.into_rows_result().unwrap().single_row().unwrap();
+        assert_eq!(held, 20);
+        let store = cql.store().await;
+        assert_eq!(walk(&store, 100).await, newest_first(rows[..40].to_vec()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rows_with_the_longest_ids_are_written_together() {
+    run(async |cql: &Cql| {
+        let store = cql.store().await;
+        let rows: Vec<Judged> = (0..1_000).map(|n| row(&format!("{n:0128}"), n)).collect();
+        assert_eq!(store.write(0, &rows).await.unwrap(), 1_000);
+        assert_eq!(walk(&store, 1_000).await, newest_first(rows));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_ordinary_day_is_not_split() {
     run(async |cql: &Cql| {
         let (store, session) = (cql.store().await, cql.session().await);
