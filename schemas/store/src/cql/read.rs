@@ -71,7 +71,7 @@ impl Store {
         // The records of the first version of the tables have theirs in them.
         if row.message.text.is_empty() {
             row.message.text = text.unwrap_or_default();
-            row.message.metadata = metadata;
+            row.message.metadata = metadata.filter(|metadata| !metadata.is_empty());
         }
         Ok(Some(row))
     }

@@ -14,7 +14,6 @@ use scylla::serialize::batch::BatchValues;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use scylla::statement::prepared::PreparedStatement;
-use scylla::value::MaybeUnset;
 use tokio::time::{Duration, Instant, sleep};
 use weir_records::{Judged, Message, Source};
 
@@ -222,8 +221,9 @@ impl Store {
         let source = (tenant, id, own, ttl, timestamp);
         let record = (tenant, id, &row.record, ttl, timestamp);
         let text = &row.message.text;
-        // Where there is none, nothing is written: a null would be a removal.
-        let metadata = MaybeUnset::from_option(row.message.metadata.as_ref());
+        // Where there is none, it is empty. Left out, it would leave that of another message
+        // with the same id, whose writer did not see this one; a null would be a removal.
+        let metadata = row.message.metadata.as_deref().unwrap_or_default();
         let Statements {
             put_source,
             put_record,

@@ -107,6 +107,33 @@ async fn a_write_that_stopped_anywhere_is_completed_by_its_replay() {
 }
 
 #[tokio::test]
+async fn a_message_has_nothing_of_another_that_was_written_with_its_id_at_the_same_moment() {
+    run(async |cql: &Cql| {
+        let (store, session) = (cql.store().await, cql.session().await);
+        let mut rows = [row("m", 1), row("n", 2).by(None)];
+        for row in &mut rows {
+            row.message.metadata = None;
+            // What another writer puts there after this one has found that the id is nobody's.
+            let text = format!(
+                "INSERT INTO {}.messages (tenant, id, record, text, metadata) \
+                 VALUES ('acme', ?, 0x00, 'theirs', '{{}}') USING TIMESTAMP 1",
+                cql.0.keyspace
+            );
+            session
+                .query_unpaged(text, (&row.message.id,))
+                .await
+                .unwrap();
+        }
+        store.write(0, &rows).await.unwrap();
+        for row in rows {
+            let stored = store.message("acme", &row.message.id).await.unwrap();
+            assert_eq!(stored, Some(row));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_verdict_that_was_there_stays_though_its_replay_has_another() {
     run(async |cql: &Cql| {
         let (store, session) = (cql.store().await, cql.session().await);
