@@ -123,11 +123,12 @@ impl Backends {
             let history = Arc::clone(&history);
             // The cheapest question that a store has to look up.
             async move {
-                history
-                    .fence(0)
-                    .await
-                    .map(drop)
-                    .map_err(|error| error.to_string())
+                let looked = history.fence(0).await;
+                looked.map(drop).map_err(|error| {
+                    tracing::debug!(%error, "the store is not ready");
+                    // Anybody may ask: which node failed, and how, is for the log.
+                    "the store is not available".to_owned()
+                })
             }
         });
     }

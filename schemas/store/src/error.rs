@@ -55,9 +55,10 @@ pub enum Error {
     /// The cursor belongs to another list.
     #[error("the cursor does not belong to this list")]
     Cursor,
-    /// The store can't be used now.
-    #[error("the store is not available")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The store can't be used now. The cause is in the text, so that whoever logs the error
+    /// logs it as well: it may name nodes, and is for no answer to a caller.
+    #[error("the store is not available: {0}")]
+    Unavailable(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
