@@ -134,7 +134,8 @@ impl Auth {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a name that no user may have, or what `keep` answers: then
-    /// nothing was stored.
+    /// nothing was stored. [`Error::Taken`] where somebody else made one at the same moment:
+    /// what `keep` got works nowhere.
     pub async fn ensure_admin<E: From<Error>>(
         &self,
         username: &str,
@@ -163,14 +164,16 @@ impl Auth {
         keep(&username, &password, &secret)?;
         // The user comes last: without it, the next start begins again.
         self.store_key(&key).await?;
-        self.accounts()
-            .create_user(&user)
-            .await
-            .map_err(|error| match error {
-                CreateError::NameTaken => Error::Taken("username"),
-                CreateError::EmailTaken => Error::Taken("email"),
-                CreateError::Store(error) => Error::Store(error),
-            })?;
+        let made = self.accounts().create_user(&user).await;
+        if matches!(made, Err(CreateError::NameTaken | CreateError::EmailTaken)) {
+            // Somebody else was first, by a moment: this key is nobody's.
+            self.revoke_key(&key.id).await?;
+        }
+        made.map_err(|error| match error {
+            CreateError::NameTaken => Error::Taken("username"),
+            CreateError::EmailTaken => Error::Taken("email"),
+            CreateError::Store(error) => Error::Store(error),
+        })?;
         Ok(true)
     }
 }

@@ -156,6 +156,12 @@ impl DataDir {
         Ok(path)
     }
 
+    /// Removes `admin.json`.
+    pub(crate) fn remove_admin(&self) -> Result<()> {
+        let path = self.root.join("admin.json");
+        fs::remove_file(&path).with_context(|| format!("can't remove {}", path.display()))
+    }
+
     /// Brings the address in `admin.json` up to date, where the file is still there.
     pub(crate) fn refresh_admin(&self, url: &str) -> Result<()> {
         match read_admin(&self.root) {

@@ -65,7 +65,8 @@ fn is_taken(error: &anyhow::Error) -> bool {
 
 /// Makes the administrator where there is none and writes the credentials to
 /// `DATA/admin.json`; answers where they are if they are new. Where there is one, only
-/// brings the address in that file up to date.
+/// brings the address in that file up to date; where another was made meanwhile, the file
+/// goes again, since nothing in it works.
 async fn administrator(auth: &Auth, data: &DataDir, base: &str) -> Result<Option<String>> {
     let mut kept = None;
     let made = auth
@@ -79,8 +80,11 @@ async fn administrator(auth: &Auth, data: &DataDir, base: &str) -> Result<Option
             kept = Some(path.display().to_string());
             anyhow::Ok(())
         })
-        .await?;
-    if !made {
+        .await;
+    if kept.is_some() && made.as_ref().is_err_and(is_taken) {
+        data.remove_admin()?;
+    }
+    if !made? {
         data.refresh_admin(base)?;
     }
     Ok(kept)

@@ -161,6 +161,38 @@ async fn the_first_administrator_is_made_once() {
 }
 
 #[tokio::test]
+async fn what_whoever_makes_an_administrator_a_moment_late_has_kept_works_nowhere() {
+    let app = App::new();
+    let first = open(&app, &app.secrets()).unwrap();
+    let mut late = None;
+    let made = app
+        .auth
+        .ensure_admin("admin", |_, _, key| {
+            late = Some(key.clone());
+            std::thread::scope(|scope| {
+                let other = scope.spawn(|| {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()
+                        .unwrap();
+                    let keep = |_: &str, _: &SecretString, _: &SecretString| Ok::<_, Error>(());
+                    runtime.block_on(first.ensure_admin("admin", keep))
+                });
+                assert!(other.join().unwrap()?);
+                Ok::<_, Error>(())
+            })
+        })
+        .await;
+    assert!(matches!(made, Err(Error::Taken("username"))), "{made:?}");
+    let late = late.unwrap();
+    let me = app.me(late.expose_secret()).await;
+    assert_eq!(me.status, StatusCode::UNAUTHORIZED);
+    let keys = app.auth.keys(None).await.unwrap();
+    let valid = keys.iter().filter(|key| key.revoked_at.is_none());
+    assert_eq!((keys.len(), valid.count()), (2, 1));
+}
+
+#[tokio::test]
 async fn nothing_is_stored_of_an_administrator_before_its_credentials_are_kept() {
     let app = App::new();
     let full = app
