@@ -227,12 +227,10 @@ impl Stage for Writer {
             let Some(refused) = outcome? else { continue };
             let (until, behind) = group.records.split_at(refused + 1);
             given_up.extend(until.last().map(|index| (*index, REFUSED)));
-            for record in behind.iter().map(|index| &records[*index]) {
-                let from = left.entry(record.partition).or_insert(record.offset);
-                *from = record.offset.min(*from);
-            }
+            let first = behind.first().map(|index| &records[*index]);
+            left.extend(first.map(|record| (record.partition, record.offset)));
         }
-        // What is behind it comes again, also where it belongs to another group of rows.
+        // What is behind it comes again.
         let taken = |index: &usize| {
             let record = &records[*index];
             let from = left.get(&record.partition);
