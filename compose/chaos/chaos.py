@@ -227,6 +227,7 @@ class Run:
         if len(expected) < self.options.rate * self.sent_for * SHARE:
             self.violated([(f"only {len(expected)} messages were acknowledged in {self.sent_for:.0f} s", ("", ""))])
         self.violated(compare.compare(expected, optional, log, plain, found))
+        self.violated(compare.answered(ledger.judged, plain))
         self.violated(compare.out_of_order(ledger.order, log))
         counted = collections.Counter((tenant, ACTIONS[rows[0].action]) for (tenant, _), rows in compare.effective(plain).items())
         shown = stores.actions(self.cluster.sql().address, self.keys)

@@ -20,6 +20,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+# What a message is answered with that is safe: now, before, or before and judged.
+TAKEN = ("accepted", "pending", "judged")
+
+
 def free_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -61,6 +61,16 @@ def compare(expected, optional, log, verdicts, stores):
     return sorted(set(wrong))
 
 
+def answered(judged, verdicts):
+    """Messages whose second send was answered with another verdict than the one that counts.
+
+    judged: {(tenant, id): {judged_at of each answer}}; verdicts: see `effective`.
+    """
+    kept = effective(verdicts)
+    return [("a second send was answered with another verdict", key) for key, moments in judged.items()
+            if moments != {verdict.judged_at for verdict in kept.get(key, ())}]
+
+
 def out_of_order(sent, log):
     """Messages that lie in the log before one that was acknowledged earlier.
 

@@ -8,6 +8,7 @@ import time
 import types
 
 import cluster
+import stores
 
 SAMPLE = cluster.ROOT / "compose/sample/comments.jsonl"
 
@@ -22,6 +23,8 @@ class Ledger:
         self.order = collections.defaultdict(list)
         self.answers = collections.Counter()
         self.faults = []
+        # When the verdicts were given that second sends were answered with.
+        self.judged = collections.defaultdict(set)
         # Other texts under an id that was taken, by how the door answered.
         self.conflicts = collections.Counter()
         # When a message was accepted, and how long that took, in seconds.
@@ -51,11 +54,13 @@ class Ledger:
                 getattr(self, name).update(other[name])
             self.faults += other["faults"]
             self.accepted += other["accepted"]
+            for key, moments in other["judged"].items():
+                self.judged[key] |= moments
 
     def answer(self, status, headers, seconds=None):
         with self.lock:
             self.answers[status] += 1
-            if status == 202 and seconds is not None:
+            if status in (200, 202) and seconds is not None:
                 self.accepted.append((time.time(), seconds))
             if status in (429, 503) and not headers.get("Retry-After"):
                 self.faults.append((f"{status} without Retry-After", ("", "")))
@@ -129,7 +134,7 @@ class Producer(threading.Thread):
             try:
                 if len(left) == 1:
                     status, headers, body = cluster.ask(door.address, "POST", "/v1/messages", self.keys[tenant], left[0])
-                    results = [{"status": "accepted"}] if status in (200, 202) else [None]
+                    results = [json.loads(body)] if status in (200, 202) else [None]
                 else:
                     status, headers, body = cluster.ask(door.address, "POST", "/v1/messages/batch", self.keys[tenant], left)
                     results = json.loads(body).get("results", [None] * len(left)) if status < 300 else [None] * len(left)
@@ -143,7 +148,10 @@ class Producer(threading.Thread):
                 return
             again = []
             for message, result in zip(left, results):
-                if result and result["status"] == "accepted":
+                if result and result["status"] in cluster.TAKEN:
+                    if "verdict" in result:
+                        with self.ledger.lock:
+                            self.ledger.judged[tenant, message["id"]].add(stores.micros(result["verdict"]["judged_at"]))
                     # Pieces of a batch that were accepted at another time are in no order.
                     self.ledger.acknowledge((tenant, message["id"]), value(message), ordered=len(left) == len(messages) and not again)
                 elif result and result["status"] == "rejected":

@@ -75,9 +75,10 @@ def stamps(run):
             if result["status"] != "rejected" or result["problem"].get("field") != "sent_at" or not result["problem"].get("detail"):
                 run.violated([(f"{result['status']} in a batch: a message stamped {one['sent_at']}", (tenant, one["id"]))])
         for one, result in zip(good, results[len(refused):]):
-            if result["status"] == "accepted":
+            if result["status"] in cluster.TAKEN:
                 run.ledger.acknowledge((tenant, one["id"]), value(one), ordered=False)
-        if [result["status"] for result in results[len(refused):]] != ["accepted"] * len(good):
+        taken = [result["status"] in cluster.TAKEN for result in results[len(refused):]]
+        if taken != [True] * len(good):
             run.violated([(f"{status} to a batch: what was stamped well beside what was not is not accepted", (tenant, good[0]["id"]))])
 
 

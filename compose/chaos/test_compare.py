@@ -47,6 +47,11 @@ class Compare(unittest.TestCase):
         second = records.Verdict(MESSAGE, 0, 8, 1, 200)
         self.assertEqual(found(verdicts={0: [VERDICT, second]}), ["2 effective verdicts"])
 
+    def test_an_answer_with_another_verdict_is_found(self):
+        self.assertEqual(compare.answered({KEY: {100}}, {0: [VERDICT]}), [])
+        self.assertEqual(len(compare.answered({KEY: {100, 101}}, {0: [VERDICT]})), 1)
+        self.assertEqual(len(compare.answered({KEY: {101}}, {0: [VERDICT]})), 1)
+
     def test_what_nobody_sent_is_found_and_what_may_have_been_sent_is_not(self):
         self.assertEqual(found(expected={}), ["1 rows in lake of what was not acknowledged", "judged, never sent"])
         self.assertEqual(found(expected={}, optional=[KEY]), [])

@@ -8,8 +8,9 @@
 //!    is wrong is found in a second, slower reading that names the field; in a batch it
 //!    costs no other message.
 //! 3. `accept::check` holds the rules: lengths, characters, times, who may be the sender.
-//! 4. `recent` knows the ids of the last messages: a retry is not published again, and the
-//!    same id with another text is a conflict.
+//! 4. `recent` knows the ids of the last messages, `accept::stored` what was judged: a retry
+//!    is not published again but answered with its verdict, and the same id with another text
+//!    is a conflict.
 //! 5. `accept::publish` hands the records to the bus, one call for a request, and
 //!    `accept::answer` says 202 after the broker has them.
 //! 6. Meanwhile `verdicts` follows `weir.verdicts`. `GET /v1/messages/{id}` looks there

@@ -47,11 +47,11 @@ impl Metrics {
         let metrics = Self {
             accepted: IntCounter::new(
                 "weir_messages_accepted_total",
-                "Messages that the broker has and that were answered as accepted.",
+                "Messages that the broker has, as their senders were told.",
             )?,
             repeated: IntCounter::new(
                 "weir_messages_repeated_total",
-                "Messages answered as accepted without being published again: their id is known.",
+                "Of these, messages that were not published again: their id is known.",
             )?,
             refused: IntCounterVec::new(
                 Opts::new(

@@ -110,8 +110,9 @@ async fn deliver(
                 let before = batch.len();
                 for (at, (message, result)) in batch.into_iter().zip(answer).enumerate() {
                     match result.status.as_str() {
-                        "accepted" => {
-                            if at == 0 {
+                        taken @ ("accepted" | "pending" | "judged") => {
+                            // What was there before has not begun to wait now.
+                            if at == 0 && taken == "accepted" {
                                 probes.add(message.id.clone(), began);
                             }
                             sent.accepted.push(message.id);

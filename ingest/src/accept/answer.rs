@@ -1,6 +1,6 @@
 //! What the caller is told: one result for each message, in order.
 //!
-//! The usual answer, in which everything was accepted, is written by hand into one
+//! The usual answer, in which everything is new and was accepted, is written by hand into one
 //! buffer: ids need no escaping, their characters are bounded by the check.
 
 use std::io::Write as _;
@@ -10,27 +10,32 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use weir_auth::door::{Code, MEDIA_TYPE, Problem};
+use weir_records::Verdict;
 
 use super::Outcome;
+use crate::door::schema::Status;
 
-/// A result without its problem, in bytes.
+/// A result without a problem or a verdict, in bytes.
 const RESULT_BYTES: usize = 72;
 
 /// The answer for a single message.
 pub(crate) fn single(outcome: Outcome) -> Response {
+    let mut body = Vec::with_capacity(RESULT_BYTES);
     match outcome {
-        Outcome::Accepted { id } => {
-            let mut body = Vec::with_capacity(RESULT_BYTES);
-            accepted(&mut body, &id);
-            json(StatusCode::ACCEPTED, body)
+        Outcome::Accepted { id } => unjudged(&mut body, &id, "accepted"),
+        Outcome::Pending { id } => unjudged(&mut body, &id, "pending"),
+        Outcome::Judged { id, verdict } => {
+            judged(&mut body, &id, &verdict);
+            return json(StatusCode::OK, body);
         }
         Outcome::Failed { problem, .. } | Outcome::Rejected { problem, .. } => {
-            problem.into_response()
+            return problem.into_response();
         }
     }
+    json(StatusCode::ACCEPTED, body)
 }
 
-/// The answer for a batch: 202 when at least one message was accepted; else, as a problem
+/// The answer for a batch: 202 when at least one message was accepted, now or before; else, as a problem
 /// that also has the results, 503 when at least one was good, or what is wrong with the
 /// first.
 pub(crate) fn batch(outcomes: Vec<Outcome>) -> Response {
@@ -42,7 +47,9 @@ pub(crate) fn batch(outcomes: Vec<Outcome>) -> Response {
             body.push(b',');
         }
         match outcome {
-            Outcome::Accepted { id } => accepted(&mut body, id),
+            Outcome::Accepted { id } => unjudged(&mut body, id, "accepted"),
+            Outcome::Pending { id } => unjudged(&mut body, id, "pending"),
+            Outcome::Judged { id, verdict } => judged(&mut body, id, verdict),
             Outcome::Failed { id, problem } => {
                 refused(&mut body, "failed", index, Some(id), problem)
             }
@@ -66,7 +73,9 @@ fn worst(outcomes: Vec<Outcome>) -> Option<Problem> {
     let mut failed = None;
     for (index, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
-            Outcome::Accepted { .. } => return None,
+            Outcome::Accepted { .. } | Outcome::Pending { .. } | Outcome::Judged { .. } => {
+                return None;
+            }
             Outcome::Failed { problem, .. } => {
                 failed.get_or_insert(problem);
             }
@@ -88,10 +97,29 @@ fn worst(outcomes: Vec<Outcome>) -> Option<Problem> {
     })
 }
 
-fn accepted(body: &mut Vec<u8>, id: &str) {
+fn unjudged(body: &mut Vec<u8>, id: &str, status: &'static str) {
     body.extend_from_slice(br#"{"id":""#);
     body.extend_from_slice(id.as_bytes());
-    body.extend_from_slice(br#"","status":"accepted"}"#);
+    body.extend_from_slice(br#"","status":""#);
+    body.extend_from_slice(status.as_bytes());
+    body.extend_from_slice(br#""}"#);
+}
+
+fn judged(body: &mut Vec<u8>, id: &str, verdict: &Verdict) {
+    #[derive(Serialize)]
+    struct Judged<'a> {
+        id: &'a str,
+        status: Status,
+        verdict: &'a Verdict,
+    }
+
+    let result = Judged {
+        id,
+        status: Status::Judged,
+        verdict,
+    };
+    // Strings and numbers into memory: neither can fail.
+    let _ = serde_json::to_writer(body.by_ref(), &result);
 }
 
 fn refused(
@@ -199,6 +227,14 @@ mod tests {
             id: None,
             problem: Box::new(problem),
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_accepted_before_makes_a_202_too() {
+        let pending = Outcome::Pending { id: "p".into() };
+        let (status, _, body) = answer(vec![rejected(), pending]).await;
+        let expected = serde_json::json!({"id": "p", "status": "pending"});
+        assert_eq!((status, &body["results"][1]), (202, &expected));
     }
 
     #[tokio::test]

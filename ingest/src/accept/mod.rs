@@ -24,7 +24,7 @@ use uuid::Uuid;
 use weir_auth::Caller;
 use weir_auth::door::{Code, Problem};
 use weir_bus::Outgoing;
-use weir_records::topic;
+use weir_records::{Verdict, topic};
 
 use self::batch::Parsed;
 use self::check::Checked;
@@ -47,8 +47,10 @@ enum Item {
         key: Key,
         flight: Arc<Flight>,
     },
-    /// The broker has had it before.
-    Known { id: String },
+    /// The broker has had it before; no verdict is known.
+    Pending { id: String },
+    /// It was judged before.
+    Judged { id: String, verdict: Box<Verdict> },
     /// It breaks a rule.
     Refused {
         id: Option<String>,
@@ -58,8 +60,12 @@ enum Item {
 
 /// What has become of a message.
 pub(crate) enum Outcome {
-    /// The broker has it.
+    /// The broker has it, and did not before.
     Accepted { id: String },
+    /// It was accepted before, and no verdict is known.
+    Pending { id: String },
+    /// It was judged before.
+    Judged { id: String, verdict: Box<Verdict> },
     /// It was good, but the broker has not confirmed it: to be sent again.
     Failed { id: String, problem: Box<Problem> },
     /// It breaks a rule: not to be sent again as it is.
@@ -122,16 +128,13 @@ pub(crate) async fn accept(
                 // Whether it is in time or not, what counts is what is known then.
                 let _ = tokio::time::timeout_at(deadline, flight.wait()).await;
                 if inner.recent.is_accepted(key) {
-                    inner.metrics.repeated.inc();
-                    Outcome::Accepted { id }
+                    Outcome::Pending { id }
                 } else {
                     Outcome::failed(id, publish::no_answer())
                 }
             }
-            Item::Known { id } => {
-                inner.metrics.repeated.inc();
-                Outcome::Accepted { id }
-            }
+            Item::Pending { id } => Outcome::Pending { id },
+            Item::Judged { id, verdict } => Outcome::Judged { id, verdict },
             Item::Refused { id, problem } => Outcome::Rejected { id, problem },
         });
     }
@@ -140,16 +143,18 @@ pub(crate) async fn accept(
 }
 
 fn count(inner: &Inner, outcomes: &[Outcome]) {
-    let mut accepted = 0;
+    let (mut accepted, mut repeated) = (0, 0);
     for outcome in outcomes {
         match outcome {
             Outcome::Accepted { .. } => accepted += 1,
+            Outcome::Pending { .. } | Outcome::Judged { .. } => repeated += 1,
             Outcome::Failed { problem, .. } | Outcome::Rejected { problem, .. } => {
                 inner.metrics.refuse(problem);
             }
         }
     }
-    inner.metrics.accepted.inc_by(accepted);
+    inner.metrics.accepted.inc_by(accepted + repeated);
+    inner.metrics.repeated.inc_by(repeated);
 }
 
 impl Outcome {
@@ -187,9 +192,10 @@ impl Request<'_> {
 
     /// An id that the producer chose may be known.
     fn claim(&mut self, id: String, checked: Checked<'_>) -> Item {
-        if let Some(message) = self.stored.get(&id) {
-            return if checked.is(message) {
-                Item::Known { id }
+        if let Some(judged) = self.stored.get(&id) {
+            return if checked.is(&judged.message) {
+                let verdict = Box::new(judged.verdict.clone());
+                Item::Judged { id, verdict }
             } else {
                 Item::conflict(id)
             };
@@ -197,7 +203,7 @@ impl Request<'_> {
         let identity = self.identify(&id, &checked);
         match self.claims.claim(identity) {
             Claim::Ours => self.send(id, checked),
-            Claim::Accepted => Item::Known { id },
+            Claim::Accepted => Item::Pending { id },
             Claim::InFlight(flight) => Item::Shared {
                 id,
                 key: identity.key,

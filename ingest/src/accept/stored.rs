@@ -1,12 +1,12 @@
-//! Ids that producers chose and that are not remembered any more: they may stand for a
-//! message that was judged long ago, or before a restart.
+//! The verdicts of ids that producers chose: one that is sent again may have been judged a
+//! moment ago, long ago, or before a restart.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::future::join_all;
 use weir_auth::door::{Code, Problem};
-use weir_records::Message;
+use weir_records::Judged;
 
 use super::check::Checked;
 use crate::ingest::Inner;
@@ -16,9 +16,17 @@ use crate::recent::generations::Key;
 const LOOKUPS: usize = 32;
 
 /// Judged messages by id.
-pub(super) type Stored = HashMap<String, Message>;
+pub(super) type Stored = HashMap<String, Judged>;
 
-/// Finds the messages that are stored under these ids. Almost always that is none, and
+/// An id that a producer chose.
+struct Asked<'a> {
+    key: Key,
+    id: &'a str,
+    /// It is remembered: without its verdict the answer is `pending`.
+    known: bool,
+}
+
+/// Finds the messages that were judged under these ids. Almost always that is none, and
 /// costs one cheap question for each id that the producer chose.
 ///
 /// # Errors
@@ -28,28 +36,41 @@ pub(super) async fn look_up(
     tenant: &str,
     messages: &[Result<Checked<'_>, Problem>],
 ) -> Result<Stored, Problem> {
-    let mut unknown = Vec::new();
-    for message in messages.iter().flatten() {
-        if let Some(id) = message.id() {
+    let asked: Vec<Asked<'_>> = messages
+        .iter()
+        .flatten()
+        .filter_map(Checked::id)
+        .map(|id| {
             let key = inner.recent.hashes().key(tenant, id);
-            if !inner.recent.is_known(key) {
-                unknown.push((key, id));
-            }
-        }
-    }
+            let known = inner.recent.is_known(key);
+            Asked { key, id, known }
+        })
+        .collect();
     let mut stored = Stored::new();
-    for part in unknown.chunks(LOOKUPS) {
+    let mut away = false;
+    for part in asked.chunks(LOOKUPS) {
         let mut questions = Vec::with_capacity(part.len());
-        for (key, id) in part {
-            questions.push(one(inner, tenant, *key, id));
+        for asked in part {
+            // Once is enough to learn that a verdict can't be read now.
+            questions.push(one(inner, tenant, asked, !(asked.known && away)));
         }
-        for found in join_all(questions).await {
-            let found = found.map_err(|error| {
-                tracing::error!(%error, "the history can't be read");
-                let detail = "whether the id is new can't be told now; send the message again";
-                Problem::new(Code::Unavailable, detail).retry_after(Duration::from_secs(1))
-            })?;
-            stored.extend(found.map(|message| (message.id.clone(), message)));
+        for (asked, found) in part.iter().zip(join_all(questions).await) {
+            match found {
+                Ok(found) => {
+                    stored.extend(found.map(|judged| (judged.message.id.clone(), judged)));
+                }
+                Err(error) if asked.known => {
+                    if !std::mem::replace(&mut away, true) {
+                        tracing::warn!(%error, "the history can't be read; what is known is pending");
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the history can't be read");
+                    let detail = "whether the id is new can't be told now; send the message again";
+                    let problem = Problem::new(Code::Unavailable, detail);
+                    return Err(problem.retry_after(Duration::from_secs(1)));
+                }
+            }
         }
     }
     Ok(stored)
@@ -58,15 +79,14 @@ pub(super) async fn look_up(
 async fn one(
     inner: &Inner,
     tenant: &str,
-    key: Key,
-    id: &str,
-) -> Result<Option<Message>, weir_store::Error> {
-    if let Some(fresh) = inner.verdicts.get(key, tenant, id) {
-        return Ok(Some(fresh.message));
+    asked: &Asked<'_>,
+    history: bool,
+) -> Result<Option<Judged>, weir_store::Error> {
+    if let Some(fresh) = inner.verdicts.get(asked.key, tenant, asked.id) {
+        return Ok(Some(fresh));
     }
-    if inner.history.source(tenant, id).await?.is_none() {
+    if !history || inner.history.source(tenant, asked.id).await?.is_none() {
         return Ok(None);
     }
-    let judged = inner.history.message(tenant, id).await?;
-    Ok(judged.map(|judged| judged.message))
+    inner.history.message(tenant, asked.id).await
 }

@@ -18,7 +18,8 @@ pub struct NewMessage {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sender: Option<String>,
     /// Unique in the tenant: 1 to 128 of `A-Z a-z 0-9 . _ : ~ @ + = -`. Sent again, the same
-    /// id is the same message. Without one, the message gets a UUIDv7.
+    /// id is the same message, and its verdict is the answer as soon as there is one. Without
+    /// an id, the message gets a UUIDv7.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub id: Option<String>,
     /// When it was said; now, if not given. At most 7 days in the past or 5 minutes in the
@@ -43,14 +44,17 @@ pub enum SentAt {
     Millis(i64),
 }
 
-/// The message is stored and will be judged.
+/// The message is stored and will be judged, or was before and is judged already.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({"id": "0198b2f0-7c1a-7d3e-9f21-1b7c44a90c55", "status": "accepted"}))]
 pub struct Accepted {
     /// Its id.
     pub id: String,
-    /// Always `accepted`.
+    /// `accepted`; `pending` or `judged` where it had been accepted before.
     pub status: SendStatus,
+    /// Its verdict, where it is judged.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub verdict: Option<Verdict>,
 }
 
 /// One result for each message of a batch, in order.
@@ -75,6 +79,9 @@ pub struct SendResult {
     pub id: Option<String>,
     /// What has become of it.
     pub status: SendStatus,
+    /// Its verdict, where it is judged.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub verdict: Option<Verdict>,
     /// Why it was not accepted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub problem: Option<SendProblem>,
@@ -84,8 +91,12 @@ pub struct SendResult {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SendStatus {
-    /// Stored; will be judged.
+    /// Stored now; will be judged.
     Accepted,
+    /// Stored before; not judged yet, or the verdict can't be told now.
+    Pending,
+    /// Stored and judged before.
+    Judged,
     /// Not valid; will not pass as it is.
     Rejected,
     /// Not stored for now; to be sent again, with the same id.

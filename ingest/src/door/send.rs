@@ -17,7 +17,8 @@ use crate::ingest::Inner;
 ///
 /// Answers 202 after the message is safely stored; its verdict follows within
 /// milliseconds at `GET /v1/messages/{id}`. Send again, with the same `id`, after any
-/// answer that has a `Retry-After`, and after no answer: the message stays one.
+/// answer that has a `Retry-After`, and after no answer: the message stays one, and what
+/// was accepted before is answered as `judged`, with its verdict, or as `pending`.
 #[utoipa::path(
     post,
     path = "/v1/messages",
@@ -25,7 +26,8 @@ use crate::ingest::Inner;
     security(("bearer" = [])),
     request_body(content = NewMessage, content_type = "application/json"),
     responses(
-        (status = 202, description = "Accepted", body = Accepted),
+        (status = 200, description = "It had been accepted before, and is judged", body = Accepted),
+        (status = 202, description = "Accepted, now or before", body = Accepted),
         (status = 400, description = "Not JSON, not UTF-8, or a field that is not valid, missing or unknown; `field` names it", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "No credential, or one that does not work", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Without the scope `ingest`, or a user who names another sender", body = Problem, content_type = "application/problem+json"),
@@ -67,9 +69,9 @@ async fn one(inner: &Inner, caller: &Caller, request: Request) -> Result<Respons
 /// Send up to 1,000 messages
 ///
 /// A JSON array of messages, or one message a line (NDJSON), up to 8 MiB. Each message
-/// has its own result, in order: `accepted`; `rejected`, which will not pass as it is; or
-/// `failed`, which may pass later. The status is 202 when at least one message was
-/// accepted. When none was, it is 503 if one had failed, else that of the first problem;
+/// has its own result, in order: `accepted`; `pending` or `judged`, which had been accepted
+/// before; `rejected`, which will not pass as it is; or `failed`, which may pass later. The
+/// status is 202 when at least one message was accepted, now or before. When none was, it is 503 if one had failed, else that of the first problem;
 /// the problem document then has the `results` too.
 #[utoipa::path(
     post,
@@ -81,7 +83,7 @@ async fn one(inner: &Inner, caller: &Caller, request: Request) -> Result<Respons
         (String = "application/x-ndjson", example = "{\"channel\": \"lobby\", \"text\": \"hello\"}\n{\"channel\": \"lobby\", \"text\": \"how are you?\"}\n"),
     )),
     responses(
-        (status = 202, description = "At least one message was accepted", body = BatchResults),
+        (status = 202, description = "At least one message was accepted, now or before", body = BatchResults),
         (status = 400, description = "No usable batch, or no usable message in it", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "No credential, or one that does not work", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Without the scope `ingest`, or a user who names another sender", body = Problem, content_type = "application/problem+json"),

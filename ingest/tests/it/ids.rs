@@ -18,17 +18,14 @@ fn message(id: &str, text: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_message_again_is_accepted_and_not_published_again() {
+async fn the_same_message_again_is_pending_and_not_published_again() {
     let weir = Weir::start().await;
     let key = weir.full_key("acme").await;
-    for _ in 0..3 {
+    for status in ["accepted", "pending", "pending"] {
         let answer = weir.send(&key, message("m", "once")).await;
         assert_eq!(
             (answer.status, answer.json),
-            (
-                StatusCode::ACCEPTED,
-                json!({"id": "m", "status": "accepted"})
-            )
+            (StatusCode::ACCEPTED, json!({"id": "m", "status": status}))
         );
     }
     // The spaces around a text are not part of it.
@@ -38,6 +35,88 @@ async fn the_same_message_again_is_accepted_and_not_published_again() {
     );
     assert_eq!(weir.accepted().await.len(), 1);
     assert_eq!(weir.metric("weir_messages_repeated_total"), 3.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_message_again_is_answered_with_its_verdict_fresh_or_stored() {
+    let weir = Weir::start().await;
+    let key = weir.full_key("acme").await;
+    let all: Vec<Value> = (0..100).map(|n| message(&format!("m-{n}"), "a")).collect();
+    let body = Value::from(all).to_string();
+    weir.batch(&key, body.clone()).await;
+    let (source, accepted) = weir.accepted_as("acme", "m-7").await;
+    let fresh = weir.judge(source, accepted).await;
+    assert_eq!(
+        weir.get("/v1/messages/m-7?wait=30", &key).await.json["status"],
+        "judged"
+    );
+    let expected = json!({"id": "m-7", "status": "judged", "verdict": fresh.verdict});
+    let again = weir.send(&key, message("m-7", "a")).await;
+    assert_eq!(
+        (again.status, again.json),
+        (StatusCode::OK, expected.clone())
+    );
+    let other = weir.send(&key, message("m-7", "b")).await;
+    assert_eq!(other.status, StatusCode::CONFLICT);
+
+    // In a batch each has its own, also when none of it is new.
+    let answer = weir.batch(&key, body.clone()).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+    assert_eq!(answer.json["results"][7], expected);
+    assert_eq!(
+        answer.json["results"][8],
+        json!({"id": "m-8", "status": "pending"})
+    );
+    // All are known still, and only the history has their verdicts.
+    let stored = weir.store_all().await;
+    let answer = weir.batch(&key, body).await;
+    for (n, result) in answer.json["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .enumerate()
+    {
+        let id = format!("m-{n}");
+        let row = stored.iter().find(|row| row.message.id == id).unwrap();
+        let verdict = if n == 7 { &fresh.verdict } else { &row.verdict };
+        assert_eq!(
+            *result,
+            json!({"id": id, "status": "judged", "verdict": verdict})
+        );
+    }
+    assert_eq!(weir.accepted().await.len(), 100);
+    assert_eq!(weir.metric("weir_messages_repeated_total"), 201.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_told_the_verdict_of_a_message_that_is_not_the_same() {
+    let weir = Weir::start().await;
+    let (ann, bea) = (weir.member("ann").await, weir.member("bea").await);
+    let key = weir.key("default", &[Scope::Ingest]).await;
+    weir.send(&ann, message("m", "hello")).await;
+    for step in ["pending", "fresh", "stored"] {
+        if step == "fresh" {
+            let (source, accepted) = weir.accepted_as("default", "m").await;
+            weir.judge(source, accepted).await;
+            let path = "/v1/messages/m?wait=30";
+            assert_eq!(weir.get(path, &ann).await.json["status"], "judged");
+        } else if step == "stored" {
+            weir.store_all().await;
+        }
+        let named = json!({"channel": "c", "text": "hello", "id": "m", "sender": "ann"});
+        for answer in [
+            weir.send(&bea, message("m", "hello")).await,
+            weir.send(&key, named).await,
+            weir.send(&ann, message("m", "guessed")).await,
+        ] {
+            assert_eq!(answer.status, StatusCode::CONFLICT, "{step}");
+            assert!(answer.json.get("verdict").is_none());
+        }
+    }
+    assert_eq!(
+        weir.send(&ann, message("m", "hello")).await.status,
+        StatusCode::OK
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,9 +143,9 @@ async fn an_id_that_was_judged_before_a_restart_keeps_its_message() {
     let key = weir.full_key("acme").await;
     weir.send(&key, message("m", "once")).await;
     let (source, accepted) = weir.accepted_as("acme", "m").await;
-    weir.judge(source, accepted).await;
-    weir.store_all().await;
-    let rows = weir.accepted().await.len();
+    let judged = weir.judge(source, accepted).await;
+    let row = [judged.clone()];
+    weir.store.write(source.partition, &row).await.unwrap();
 
     // One that remembers nothing, and whose tail has read nothing yet.
     let (router, _another) = weir.another().await;
@@ -81,11 +160,9 @@ async fn an_id_that_was_judged_before_a_restart_keeps_its_message() {
         StatusCode::CONFLICT
     );
     let again = send(message("m", "once")).await;
-    assert_eq!(
-        (again.status, again.id()),
-        (StatusCode::ACCEPTED, "m".to_owned())
-    );
-    assert_eq!(weir.accepted().await.len(), rows, "published again");
+    let expected = json!({"id": "m", "status": "judged", "verdict": judged.verdict});
+    assert_eq!((again.status, &again.json), (StatusCode::OK, &expected));
+    assert_eq!(weir.accepted().await.len(), 1, "published again");
 
     // Its text may be gone by now: a repeat is no other message for that.
     let later = Timestamp::now() + SignedDuration::from_hours(72);
@@ -103,10 +180,8 @@ async fn an_id_that_was_judged_before_a_restart_keeps_its_message() {
     };
     let stored = weir.store.message("acme", "m").await.unwrap().unwrap();
     assert_eq!(stored.message.text, "");
-    assert_eq!(
-        send(message("m", "once")).await.status,
-        StatusCode::ACCEPTED
-    );
+    let again = send(message("m", "once")).await;
+    assert_eq!((again.status, &again.json), (StatusCode::OK, &expected));
     let moved = json!({"channel": "d", "text": "once", "id": "m"});
     assert_eq!(send(moved).await.status, StatusCode::CONFLICT);
 }
@@ -166,7 +241,7 @@ async fn a_batch_keeps_the_same_rule_within_itself_and_with_what_was_before() {
     let answer = weir.batch(&key, batch.to_string()).await;
     assert_eq!(
         answer.statuses(),
-        ["accepted", "accepted", "rejected", "accepted", "rejected"]
+        ["accepted", "pending", "rejected", "pending", "rejected"]
     );
     assert_eq!(answer.json["results"][2]["problem"]["code"], "conflict");
     assert_eq!(answer.json["results"][2]["id"], "new");
@@ -195,9 +270,16 @@ async fn many_senders_of_one_id_at_once_publish_it_once() {
         })
     });
     let answers = tokio::time::timeout(Duration::from_secs(60), join_all(tasks)).await;
+    let mut first = 0;
     for answer in answers.unwrap() {
-        assert_eq!(answer.unwrap().statuses(), ["accepted", "accepted"]);
+        let answer = answer.unwrap();
+        let [shared, "accepted"] = answer.statuses()[..] else {
+            panic!("{}", answer.json)
+        };
+        assert!(["accepted", "pending"].contains(&shared));
+        first += usize::from(shared == "accepted");
     }
+    assert_eq!(first, 4, "each was new to one of them");
     assert_eq!(weir.accepted().await.len(), 64 + 4);
 }
 
