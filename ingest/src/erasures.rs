@@ -33,7 +33,7 @@ pub(crate) fn follow(
         inner.verdicts.erase(&erasures);
         for erasure in &erasures {
             // Asked for at another process, whose clock is ahead.
-            inner.clock.pass(erasure.up_to);
+            inner.clock.saw(erasure.up_to);
             inner.recent.erase(erasure);
         }
     })?;

@@ -174,6 +174,10 @@ impl Checked<'_> {
         self.id.as_deref()
     }
 
+    pub(crate) const fn received_at(&self) -> Timestamp {
+        self.received_at
+    }
+
     /// What an id stands for: the channel and the text.
     pub(crate) fn content(&self) -> (&str, &str) {
         (&self.channel, &self.text)

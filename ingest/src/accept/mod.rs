@@ -85,16 +85,16 @@ pub(crate) async fn accept(
     caller: &Caller,
     messages: Vec<Parsed<'_>>,
 ) -> Result<Vec<Outcome>, Problem> {
-    let now = inner.clock.now();
+    let moments = inner.clock.take(messages.len());
     let messages: Vec<_> = messages
         .into_iter()
-        .map(|message| message.and_then(|message| inner.rules.check(message, caller, now)))
+        .zip(moments)
+        .map(|(message, now)| message.and_then(|message| inner.rules.check(message, caller, now)))
         .collect();
     let stored = stored::look_up(inner, &caller.tenant, &messages).await?;
     let mut request = Request {
         inner,
         caller,
-        now,
         stored,
         records: Vec::with_capacity(messages.len()),
         claims: Claims::new(Arc::clone(&inner.recent), messages.len()),
@@ -170,7 +170,6 @@ impl Outcome {
 struct Request<'a> {
     inner: &'a Inner,
     caller: &'a Caller,
-    now: Timestamp,
     /// Judged messages by the ids that producers chose again.
     stored: Stored,
     records: Vec<Outgoing>,
@@ -182,7 +181,7 @@ impl Request<'_> {
         match checked.id().map(str::to_owned) {
             Some(id) => self.claim(id, checked),
             None => {
-                let id = self.new_id();
+                let id = new_id(checked.received_at());
                 let identity = self.identify(&id, &checked);
                 self.claims.take(identity);
                 self.send(id, checked)
@@ -230,14 +229,6 @@ impl Request<'_> {
             .identify(&self.caller.tenant, id, checked.content(), checked.sender())
     }
 
-    /// UUIDv7: in the order of time, and 74 random bits.
-    fn new_id(&self) -> String {
-        let millis = u64::try_from(self.now.as_millisecond()).unwrap_or_default();
-        let id: Uuid =
-            uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid();
-        id.hyphenated().to_string()
-    }
-
     /// Hands the records to the producer, all or none; `None` where there are none.
     fn publish(self) -> Result<Option<Publication>, Problem> {
         if self.records.is_empty() {
@@ -248,6 +239,19 @@ impl Request<'_> {
             Err(refused) => Err(publish::refused(refused)),
         }
     }
+}
+
+/// UUIDv7, in the order in which messages are received: milliseconds, then the microsecond
+/// in the leftmost of the random bits (RFC 9562, section 6.2, method 3), which no other
+/// message of this process has, then 62 random bits.
+fn new_id(received_at: Timestamp) -> String {
+    let micros = u64::try_from(received_at.as_microsecond()).unwrap_or_default();
+    // In parts of 1/4,096 of a millisecond: each microsecond begins in another one.
+    let part = u16::try_from(micros % 1_000 * 4_096 / 1_000).unwrap_or_default();
+    let mut rest: [u8; 10] = rand::random();
+    rest[..2].copy_from_slice(&part.to_be_bytes());
+    let id: Uuid = uuid::Builder::from_unix_timestamp_millis(micros / 1_000, &rest).into_uuid();
+    id.hyphenated().to_string()
 }
 
 impl Item {
