@@ -15,6 +15,9 @@ pub enum Error {
     /// The topics can't be read.
     #[error(transparent)]
     Bus(#[from] weir_bus::Error),
+    /// The history can't be read.
+    #[error(transparent)]
+    Store(#[from] weir_store::Error),
     /// A metric of that name is registered already.
     #[error("a metric can't be registered: {0}")]
     Metrics(#[from] prometheus::Error),

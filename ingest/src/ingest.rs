@@ -85,7 +85,7 @@ impl Ingest {
         inner.verdicts.erase(&erasures);
         let (all, token) = (Arc::clone(&inner), stop.clone());
         erasures::follow(all, bus.clone(), next, registry, token)?;
-        let tail = verdicts::follow(Arc::clone(&inner), bus.clone(), registry, stop)?;
+        let tail = verdicts::follow(Arc::clone(&inner), bus.clone(), registry, stop).await?;
         Ok(Self {
             inner,
             tail: Arc::new(tail),

@@ -9,30 +9,35 @@ use tokio_util::sync::CancellationToken;
 use weir_bus::{Record, Start, Tail, TailHandle};
 use weir_records::{Judged, topic};
 
+use super::fences::Fences;
 use crate::Error;
 use crate::ingest::Inner;
 
 /// Starts the reader; it ends with `stop`.
-pub(crate) fn follow(
+pub(crate) async fn follow(
     inner: Arc<Inner>,
     bus: weir_bus::Config,
     registry: &Registry,
     stop: CancellationToken,
 ) -> Result<TailHandle, Error> {
     let since = Timestamp::now();
+    // In this order: what lies before where it begins, the history has up to its fences.
+    let from = weir_bus::committed(&bus, topic::GROUP_HISTORY, topic::VERDICTS).await?;
+    let mut fences = Fences::of(&*inner.history, &bus).await?;
     let tail = Tail {
         config: bus,
         name: "ingest",
         topic: topic::VERDICTS,
-        start: Start::Committed {
-            group: topic::GROUP_HISTORY,
-        },
+        start: Start::Offsets(from),
     };
     let sink = move |records: Vec<Record>| {
         let now = Timestamp::now();
         for record in records {
             match weir_records::judged(&record.payload) {
-                Ok(judged) => take(&inner, &judged, &record, since, now),
+                Ok(judged) if fences.pass(judged.source) => {
+                    take(&inner, &judged, &record, since, now);
+                }
+                Ok(_) => {}
                 Err(error) => {
                     inner.metrics.unreadable.inc();
                     let (partition, offset) = (record.partition, record.offset);

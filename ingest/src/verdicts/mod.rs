@@ -1,8 +1,10 @@
 //! Fresh verdicts: what `weir.verdicts` says, before the history answers it.
 //!
 //! What it keeps true: memory is bounded by bytes, a message that was given two verdicts
-//! shows the first, as the history does, and one that was erased shows none.
+//! shows the first, as the history does, also when the second comes long after it, and one
+//! that was erased shows none.
 
+mod fences;
 mod follow;
 mod wait;
 

@@ -48,8 +48,8 @@ async fn an_erased_message_is_not_found_judged_or_pending_here_or_after_a_restar
     let message = |id: &str, sender: &str| json!({"channel": "c", "text": "hello", "id": id, "sender": sender});
     for (id, sender) in [
         ("ann-judged", "ann"),
-        ("ann-pending", "ann"),
         ("bob-judged", "bob"),
+        ("ann-pending", "ann"),
         ("bob-pending", "bob"),
     ] {
         weir.send(&key, message(id, sender)).await;
