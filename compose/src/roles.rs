@@ -193,18 +193,19 @@ pub(crate) fn process(parts: &Parts, judge: Judge, stop: &CancellationToken) -> 
 }
 
 pub(crate) async fn ingest(parts: &Parts, stop: &CancellationToken) -> Result<Running> {
-    let ingest = weir_ingest::Ingest::start(
-        parts.config.ingest.clone(),
-        &parts.bus,
-        parts.producer.clone(),
-        Arc::clone(&parts.history),
-        &parts.registry,
-        stop.clone(),
-    )
-    .await
-    .context("ingest can't start")?;
-    let auth = parts.auth()?;
     let embedded = parts.config.bus.brokers.is_empty();
+    let on = weir_ingest::Backends {
+        bus: parts.bus.clone(),
+        producer: parts.producer.clone(),
+        history: Arc::clone(&parts.history),
+        // The embedded broker has no clients but this process.
+        alone: embedded,
+    };
+    let config = parts.config.ingest.clone();
+    let ingest = weir_ingest::Ingest::start(config, on, &parts.registry, stop.clone())
+        .await
+        .context("ingest can't start")?;
+    let auth = parts.auth()?;
     let erasing = Erasing {
         auth: auth.clone(),
         ingest: ingest.clone(),

@@ -16,6 +16,19 @@ use crate::recent::{self, Recent};
 use crate::verdicts::{self, Verdicts, Waiters};
 use crate::{Config, Error, erasures};
 
+/// What the way in works on.
+pub struct Backends {
+    /// The brokers. The topics must exist.
+    pub bus: weir_bus::Config,
+    /// Publishes messages.
+    pub producer: Producer,
+    /// Answers what was judged.
+    pub history: Arc<dyn History>,
+    /// No other process accepts messages for these brokers: there is nothing to learn from
+    /// them, and `weir.messages` is not followed.
+    pub alone: bool,
+}
+
 /// The way in. Cheap to clone.
 #[derive(Clone)]
 pub struct Ingest {
@@ -43,30 +56,36 @@ pub(crate) struct Inner {
 
 impl Ingest {
     /// Opens the way in: learns again which messages wait to be judged, and begins to
-    /// follow `weir.verdicts` until `stop`, when everybody who waits for a verdict is
-    /// answered. The topics must exist.
+    /// follow `weir.verdicts`, and what others accept, until `stop`, when everybody who waits
+    /// for a verdict is answered.
     ///
     /// # Errors
-    /// A setting that can't work, no broker, or a metric that is registered already.
+    /// A setting that can't work, no broker, no history, or a metric that is registered
+    /// already.
     pub async fn start(
         config: Config,
-        bus: &weir_bus::Config,
-        producer: Producer,
-        history: Arc<dyn History>,
+        on: Backends,
         registry: &Registry,
         stop: CancellationToken,
     ) -> Result<Self, Error> {
         config.check()?;
+        let Backends {
+            bus,
+            producer,
+            history,
+            alone,
+        } = on;
         let metrics = Metrics::register(registry)?;
         let recent = Recent::new(config.recent_ids, metrics.recent_ids.clone());
-        let (erasures, next) = weir_bus::erasures(bus).await?;
+        let (erasures, next_erasure) = weir_bus::erasures(&bus).await?;
         // Half of what is remembered: the other half is for what comes.
         let clock = Clock::default();
         for erasure in &erasures {
             clock.saw(erasure.up_to);
         }
         let erased = erasures.iter().cloned().collect();
-        recent::seed(&recent, &clock, bus, config.recent_ids / 2, &erased).await?;
+        let most = config.recent_ids / 2;
+        let next = recent::seed(&recent, &clock, &bus, most, &erased).await?;
         let inner = Arc::new(Inner {
             rules: Rules::new(&config),
             clock,
@@ -84,8 +103,12 @@ impl Ingest {
         });
         inner.verdicts.erase(&erasures);
         let (all, token) = (Arc::clone(&inner), stop.clone());
-        erasures::follow(all, bus.clone(), next, registry, token)?;
-        let tail = verdicts::follow(Arc::clone(&inner), bus.clone(), registry, stop).await?;
+        erasures::follow(all, bus.clone(), next_erasure, registry, token)?;
+        if !alone {
+            let (all, token) = (Arc::clone(&inner), stop.clone());
+            recent::follow(all, bus.clone(), next, registry, token)?;
+        }
+        let tail = verdicts::follow(Arc::clone(&inner), bus, registry, stop).await?;
         Ok(Self {
             inner,
             tail: Arc::new(tail),

@@ -10,7 +10,8 @@
 //! 3. `accept::check` holds the rules: lengths, characters, times, who may be the sender.
 //! 4. `recent` knows the ids of the last messages, `accept::stored` what was judged: a retry
 //!    is not published again but answered with its verdict, and the same id with another text
-//!    is a conflict.
+//!    is a conflict. Where other processes accept messages too, `recent` follows `weir.messages`
+//!    and knows their ids as its own.
 //! 5. `accept::publish` hands the records to the bus, one call for a request, and
 //!    `accept::answer` says 202 after the broker has them.
 //! 6. Meanwhile `verdicts` follows `weir.verdicts`. `GET /v1/messages/{id}` looks there
@@ -36,4 +37,4 @@ mod verdicts;
 pub use config::Config;
 pub use door::router;
 pub use error::Error;
-pub use ingest::Ingest;
+pub use ingest::{Backends, Ingest};

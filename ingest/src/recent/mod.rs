@@ -1,11 +1,13 @@
-//! What was accepted lately: the ids, so that a producer's retry is not published again
-//! and so that a message that is not judged yet can be answered as pending.
+//! What was accepted lately, here or by another process: the ids, so that a producer's retry
+//! is not published again and so that a message that is not judged yet can be answered as
+//! pending.
 //!
 //! What it keeps true: of several sends of one id at the same time, one is published and
 //! the others share its outcome; an id is `accepted` only after the broker has it. It is a
 //! memory, not a guarantee: ids fall out of it by age, and a repeat that gets past it is
 //! dropped by the processor, which knows every id that was judged.
 
+mod follow;
 pub(crate) mod generations;
 mod seed;
 
@@ -18,6 +20,7 @@ use weir_records::{Erasure, Target};
 
 use crate::accept::check::Sender;
 
+pub(crate) use self::follow::follow;
 use self::generations::{Generations, Hashes, Key, Weigh};
 pub(crate) use self::seed::seed;
 
@@ -118,9 +121,7 @@ impl Recent {
     pub(crate) fn claim(&self, identity: &Identity, flight: &Arc<Flight>) -> Claim {
         let mut place = self.known.lock(identity.key);
         match place.get() {
-            Some(known) if (known.content, known.sender) != (identity.content, identity.sender) => {
-                Claim::Conflict
-            }
+            Some(known) if !identity.is(known) => Claim::Conflict,
             Some(Known {
                 flight: Some(flight),
                 ..
@@ -136,6 +137,20 @@ impl Recent {
     /// The broker has the message.
     pub(crate) fn accept(&self, identity: &Identity) {
         self.known.lock(identity.key).put(identity.known(None));
+    }
+
+    /// The log has the message, whoever accepted it. The first under its id stays: it is the
+    /// one that is judged.
+    pub(crate) fn hear(&self, identity: &Identity) {
+        let mut place = self.known.lock(identity.key);
+        let new = match place.get() {
+            None => true,
+            // Ours, and its acknowledgement is late or lost.
+            Some(known) => known.flight.is_some() && identity.is(known),
+        };
+        if new {
+            place.put(identity.known(None));
+        }
     }
 
     /// The message was not acknowledged: whoever sends it next publishes it.
@@ -201,6 +216,11 @@ impl Recent {
 }
 
 impl Identity {
+    /// Whether it is that message.
+    const fn is(&self, known: &Known) -> bool {
+        known.content == self.content && known.sender == self.sender
+    }
+
     fn known(&self, flight: Option<Arc<Flight>>) -> Known {
         Known {
             content: self.content,

@@ -14,17 +14,18 @@ use crate::clock::Clock;
 
 /// Reads `weir.messages` from where the processor stands to its end, `most` records of
 /// all partitions together and the newest of them, and remembers their ids but those of
-/// erased messages.
+/// erased messages. Answers where the topic goes on, by partition.
 pub(crate) async fn seed(
     recent: &Recent,
     clock: &Clock,
     bus: &weir_bus::Config,
     most: usize,
     erased: &Erasures,
-) -> Result<(), Error> {
+) -> Result<BTreeMap<i32, i64>, Error> {
     let ends = weir_bus::watermarks(bus, topic::MESSAGES).await?;
     let judged = weir_bus::committed(bus, topic::GROUP_PROCESS, topic::MESSAGES).await?;
     let mut ids = 0_usize;
+    let mut next: BTreeMap<i32, i64> = ends.iter().map(|(at, (_, high))| (*at, *high)).collect();
     for (partition, from, waiting) in starts(&ends, &judged, most) {
         let mut remember = |record: Record| {
             // What can't be read is for the processor to give up.
@@ -43,13 +44,14 @@ pub(crate) async fn seed(
             ));
             ids += 1;
         };
-        weir_bus::read_back(bus, topic::MESSAGES, partition, from, &mut remember).await?;
+        let end = weir_bus::read_back(bus, topic::MESSAGES, partition, from, &mut remember).await?;
+        next.insert(partition, end);
     }
     tracing::info!(
         ids,
         "ids of messages that wait to be judged are known again"
     );
-    Ok(())
+    Ok(next)
 }
 
 /// Of each partition that holds something: where to begin, and the first offset that

@@ -11,7 +11,7 @@ mod wait;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use prometheus::IntGauge;
-use weir_records::{Erasure, Erasures, Judged};
+use weir_records::{Erasure, Erasures, Judged, Message};
 
 pub(crate) use self::follow::follow;
 pub(crate) use self::wait::Waiters;
@@ -45,14 +45,20 @@ impl Verdicts {
     /// Keeps a record of `weir.verdicts`, unless there is one of that message or it is
     /// erased.
     fn keep(&self, key: Key, record: &Bytes, judged: &Judged) {
-        // Held until the record is kept: an erasure that comes meanwhile sweeps it out.
+        self.unless_erased(&judged.message, || {
+            let mut place = self.fresh.lock(key);
+            if place.get().is_none() {
+                place.put(Fresh(record.clone()));
+            }
+        });
+    }
+
+    /// Keeps something of a message, unless it is erased.
+    pub(crate) fn unless_erased(&self, message: &Message, keep: impl FnOnce()) {
+        // Held until it is kept: an erasure that comes meanwhile sweeps it out.
         let erased = self.erased.read();
-        if erased.cover(&judged.message) {
-            return;
-        }
-        let mut place = self.fresh.lock(key);
-        if place.get().is_none() {
-            place.put(Fresh(record.clone()));
+        if !erased.cover(message) {
+            keep();
         }
     }
 

@@ -13,6 +13,7 @@ mod documents;
 mod erase;
 mod ids;
 mod logs;
+mod others;
 mod outage;
 mod paging;
 mod reading;

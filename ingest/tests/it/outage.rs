@@ -175,14 +175,14 @@ async fn a_client_that_leaves_takes_nothing_back() {
 async fn a_second_instance_can_not_register_its_metrics_twice_and_bad_settings_are_named() {
     let weir = Weir::start().await;
     let start = |config: Config| {
-        weir_ingest::Ingest::start(
-            config,
-            &weir.bus,
-            weir.producer.clone(),
-            weir.store.clone(),
-            &weir.registry,
-            tokio_util::sync::CancellationToken::new(),
-        )
+        let on = weir_ingest::Backends {
+            bus: weir.bus.clone(),
+            producer: weir.producer.clone(),
+            history: weir.store.clone(),
+            alone: false,
+        };
+        let stop = tokio_util::sync::CancellationToken::new();
+        weir_ingest::Ingest::start(config, on, &weir.registry, stop)
     };
     let Err(error) = start(Config::default()).await else {
         panic!("two of the same")

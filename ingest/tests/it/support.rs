@@ -18,7 +18,7 @@ use tower::ServiceExt as _;
 use weir_auth::{Auth, Registration, Scope};
 use weir_broker::Broker;
 use weir_bus::{Outgoing, Producer};
-use weir_ingest::{Config, Ingest};
+use weir_ingest::{Backends, Config, Ingest};
 use weir_records::{
     Action, Attribute, Judged, Message, Reason, Scores, Sentiment, Source, Verdict, topic,
 };
@@ -35,6 +35,7 @@ pub(crate) struct Setup {
     pub(crate) auth: weir_auth::Config,
     pub(crate) queue_messages: usize,
     pub(crate) delivery_timeout: Duration,
+    pub(crate) alone: bool,
 }
 
 impl Default for Setup {
@@ -44,6 +45,7 @@ impl Default for Setup {
             auth: weir_auth::Config::default(),
             queue_messages: 100_000,
             delivery_timeout: Duration::from_secs(30),
+            alone: false,
         }
     }
 }
@@ -359,8 +361,13 @@ async fn ingest(
     stop: &CancellationToken,
 ) -> Ingest {
     let history: Arc<dyn History> = Arc::clone(store) as _;
-    let (config, producer, stop) = (setup.ingest.clone(), producer.clone(), stop.clone());
-    let ingest = Ingest::start(config, bus, producer, history, registry, stop)
+    let on = Backends {
+        bus: bus.clone(),
+        producer: producer.clone(),
+        history,
+        alone: setup.alone,
+    };
+    let ingest = Ingest::start(setup.ingest.clone(), on, registry, stop.clone())
         .await
         .unwrap();
     ingest.caught_up().await;
