@@ -16,7 +16,7 @@ use crate::backends::Backends;
 use crate::config::{self, Config};
 use crate::data::{DataDir, STORE_COPY};
 use crate::roles::Role;
-use crate::run::{self, Limits, Stages, Started};
+use crate::run::{self, Limits, Stages};
 use crate::{admin, check, first_run, logs, memory, retention, runtime, serve, signals};
 
 /// `weir up`
