@@ -4,6 +4,7 @@ import collections
 import pathlib
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,11 +45,16 @@ class Run:
         self.looked, self.copies, self.suffix = 0, [], ""
         if kind == "real":
             self.cluster = cluster.Real(options.weir, folder, options.partitions)
-        else:
-            self.mounted = faults.tmpfs(folder / "disk", DISK_MIB)
-            if not self.mounted:
-                self.left_out["full_disk"] = "it needs the right to mount a small disk"
+            return
+        self.mounted = faults.tmpfs(folder / "disk", DISK_MIB)
+        if not self.mounted:
+            self.left_out["full_disk"] = "it needs the right to mount a small disk"
+        try:
             self.cluster = cluster.Embedded(options.weir, folder, self.mounted and self.mounted / "data")
+        except BaseException:
+            # Nobody else knows of it yet.
+            self.unmount()
+            raise
 
     def long(self, short, long):
         return short if self.options.short else long
@@ -267,8 +273,17 @@ class Run:
     def close(self):
         self.over.set() if hasattr(self, "over") else None
         self.cluster.close()
+        self.unmount()
+
+    def unmount(self):
         if self.mounted:
             subprocess.run(["umount", "-l", self.mounted], check=False)
+
+
+def terminated(number, frame):
+    """As a failure would: what was started is ended, once."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 def main():
@@ -288,6 +303,7 @@ def main():
     options = parser.parse_args()
     options.said = [word for word in sys.argv[1:] if word not in ("--weir", options.weir, "--out", options.out, "--keep")]
     options.kills = options.kills if options.kills is not None else (6 if options.short else 300)
+    signal.signal(signal.SIGTERM, terminated)
     runs, failed = [], None
     for kind in options.backends.split(","):
         folder = pathlib.Path(tempfile.mkdtemp(prefix=f"weir-chaos-{kind}-"))

@@ -44,12 +44,42 @@ def ask(address, method, path, key, body=None, timeout=30):
         connection.close()
 
 
+def patiently(address, path, key, body=None, seconds=120):
+    """(status, body) of a GET, or of a POST with that body, again while it is refused for now or not answered."""
+    until = time.time() + seconds
+    while True:
+        try:
+            status, _, answer = ask(address, "POST" if body else "GET", path, key, body, timeout=60)
+            if status not in (429, 503):
+                return status, answer
+            why = f"{path} answers {status}"
+        except OSError as error:
+            why = repr(error)
+        if time.time() > until:
+            raise OSError(f"{why} for {seconds} s")
+        time.sleep(0.2)
+
+
+def metric(address, series):
+    """The sum of all series whose text begins so; 0 where the process does not answer."""
+    try:
+        _, _, body = ask(address, "GET", "/metrics", "", timeout=5)
+    except OSError:
+        return 0.0
+    return total(body, series)
+
+
+def total(body, series):
+    return sum(float(line.rsplit(" ", 1)[1]) for line in body.decode().splitlines() if line.startswith(series))
+
+
 class Process:
     """One `weir …`, which may be killed and started again under the same name."""
 
     def __init__(self, name, argv, env, log, address):
         self.name, self.argv, self.env, self.log, self.address = name, argv, env, log, address
-        self.child, self.paused, self.peak_mib = None, False, 0.0
+        # `down`: told to stay down.
+        self.child, self.paused, self.down, self.peak_mib = None, False, False, 0.0
         # Ends that nobody asked for, by exit status.
         self.ends, self.asked = [], True
         self.lock = threading.RLock()
@@ -133,25 +163,33 @@ class Cluster:
         return process
 
     def of(self, role):
-        return [process for process in self.processes if process.name.split("-")[0] == role]
+        """Those of that role that are to run."""
+        return [process for process in self.processes if process.name.split("-")[0] == role and not process.down]
 
     def watch(self):
         """Like a supervisor: starts again what has ended, unless it was told to stay down."""
         for process in self.processes:
             process.measure()
             with process.lock:
-                if not self.stopping and not process.running() and not getattr(process, "down", False):
+                if not self.stopping and not process.running() and not process.down:
                     process.start()
 
     def wait_ready(self, seconds=120):
         began = time.time()
-        up = lambda: [process for process in self.processes if not getattr(process, "down", False)]
+        up = lambda: [process for process in self.processes if not process.down]
         while not all(process.running() and process.ready() for process in up()):
             if time.time() - began > seconds:
                 late = [process.name for process in up() if not process.ready()]
                 raise RuntimeError(f"not ready after {seconds} s: {late}")
             self.watch()
             time.sleep(0.2)
+
+    def sql(self):
+        return self.queries()[0]
+
+    def metric(self, series):
+        """The sum of all series whose text begins so, over all processes, each of which has to answer."""
+        return sum(total(patiently(process.address, "/metrics", "")[1], series) for process in self.processes if not process.down)
 
     def admin(self):
         return json.loads((self.folder / "data/admin.json").read_text())["api_key"]
@@ -175,6 +213,11 @@ class Cluster:
                 process.kill()
 
 
+# Of Kafka, which takes the next two as well; Cassandra is 50 above it. Below the ports that systems give
+# to connections.
+PORT = int(os.environ.get("WEIR_CHAOS_PORT", 29092))
+
+
 class Real(Cluster):
     """Roles as processes, on Apache Kafka and Cassandra of their own."""
 
@@ -182,7 +225,7 @@ class Real(Cluster):
 
     def __init__(self, weir, folder, partitions=4):
         super().__init__(weir, folder)
-        self.kafka_port, self.cassandra_port, self.proxy_port = 29092, 29142, free_port()
+        self.kafka_port, self.cassandra_port, self.proxy_port = PORT, PORT + 50, free_port()
         self.servers_env = os.environ | {
             "WEIR_SERVERS_HOME": str(self.folder / "servers"), "WEIR_KAFKA_PORT": str(self.kafka_port),
             "WEIR_CASSANDRA_PORT": str(self.cassandra_port), "WEIR_KAFKA_PROXY_PORT": str(self.proxy_port)}
@@ -254,8 +297,8 @@ replication = 1
     def doors(self):
         return self.of("ingest")
 
-    def sql(self):
-        return self.of("query")[0]
+    def queries(self):
+        return self.of("query")
 
     def kafka(self):
         return {"bootstrap.servers": self.brokers}
@@ -284,8 +327,8 @@ class Embedded(Cluster):
     def doors(self):
         return self.processes
 
-    def sql(self):
-        return self.processes[0]
+    def queries(self):
+        return self.processes
 
     def kafka(self):
         secret = (self.data / "secrets/broker").read_text().strip()

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 
-import stores
+import cluster
 import tables
 from copies import backup
 from messages import clock_back, poison, stamps
@@ -79,13 +79,17 @@ def rebalance(run):
 
 
 def pause(run, role):
+    # One that was killed just now has nothing to be late with.
+    run.cluster.wait_ready()
     process = run.random.choice(run.cluster.of(role))
     with process.lock:
         process.paused = True
         process.signal(signal.SIGSTOP)
-    time.sleep(BEYOND_SESSION)
-    process.signal(signal.SIGCONT)
-    process.paused = False
+    try:
+        time.sleep(BEYOND_SESSION)
+    finally:
+        process.signal(signal.SIGCONT)
+        process.paused = False
     return process.name
 
 
@@ -107,7 +111,7 @@ class Lag:
         self.before, self.most = self.now(), 0
 
     def now(self):
-        return sum(stores.metric(process.address, f'weir_consumer_lag{{group="{group}"')
+        return sum(cluster.metric(process.address, f'weir_consumer_lag{{group="{group}"')
                    for role, group in self.roles.items() for process in self.run.cluster.of(role))
 
     def look(self):

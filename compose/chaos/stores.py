@@ -70,7 +70,7 @@ def sql(address, keys):
         while True:
             query = (f"SELECT message_id, CAST(judged_at AS BIGINT) FROM messages WHERE message_id >= '{last}' "
                      f"ORDER BY message_id LIMIT {PAGE}")
-            status, _, body = weir.ask(address, "POST", "/v1/sql", key, {"query": query}, timeout=60)
+            status, body = weir.patiently(address, "/v1/sql", key, {"query": query})
             if status != 200:
                 raise OSError(f"SQL answers {status}")
             page = json.loads(body)["rows"]
@@ -88,7 +88,7 @@ def history_over_http(address, keys, expected):
     for tenant, key in keys.items():
         mine = {id: value for (owner, id), value in expected.items() if owner == tenant}
         for id in mine:
-            status, _, body = weir.ask(address, "GET", f"/v1/messages/{urllib.parse.quote(id)}", key)
+            status, body = weir.patiently(address, f"/v1/messages/{urllib.parse.quote(id)}", key)
             if status == 200 and (found := json.loads(body))["status"] == "judged":
                 by_id.append(((tenant, id), micros(found["verdict"]["judged_at"])))
                 order += content((tenant, id), mine[id], found, "history by id")
@@ -120,7 +120,7 @@ def lake_content(folder, expected):
 def pages(address, key, path):
     cursor = ""
     while True:
-        status, _, body = weir.ask(address, "GET", f"{path}?limit=200{cursor}", key)
+        status, body = weir.patiently(address, f"{path}?limit=200{cursor}", key)
         if status != 200:
             raise OSError(f"{path} answers {status}")
         page = json.loads(body)
@@ -159,21 +159,12 @@ def accepted(address, key, message):
     return micros(judged(address, key, message["id"])["received_at"])
 
 
-def metric(address, series):
-    """The sum of all series whose text begins so; 0 where the process does not answer."""
-    try:
-        _, _, body = weir.ask(address, "GET", "/metrics", "", timeout=5)
-    except OSError:
-        return 0.0
-    return sum(float(line.rsplit(" ", 1)[1]) for line in body.decode().splitlines() if line.startswith(series))
-
-
 def actions(address, keys):
     """How many of its messages have which verdict, as each tenant asks SQL."""
     counts = {}
     for tenant, key in keys.items():
         query = {"query": "SELECT action, count(*) FROM messages GROUP BY action"}
-        status, _, body = weir.ask(address, "POST", "/v1/sql", key, query, timeout=60)
+        status, body = weir.patiently(address, "/v1/sql", key, query)
         if status != 200:
             raise OSError(f"SQL answers {status}")
         counts |= {(tenant, action): number for action, number in json.loads(body)["rows"]}

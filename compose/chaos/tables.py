@@ -1,30 +1,49 @@
 """The tables of the history in the database: read by Cassandra's own client, and compared with each
 other and with the log. What they hold is told in `schemas/store/src/cql/mod.rs`."""
 import contextlib
+import time
 
 import records
 
 # The minute of a bucket that holds a whole day.
 WHOLE_DAY = -1
+# How long a database that was broken lately, on a busy machine, may take for one request, and in all.
+REQUEST, PATIENCE = 60, 180
 
 
 @contextlib.contextmanager
 def database(port):
-    from cassandra.cluster import Cluster
+    """A session; what goes wrong in it is an OSError, as with every other store."""
+    from cassandra import DriverException
+    from cassandra.cluster import Cluster, NoHostAvailable
     from cassandra.query import tuple_factory
-    nodes = Cluster(["127.0.0.1"], port=port, protocol_version=5)
+    nodes = Cluster(["127.0.0.1"], port=port, protocol_version=5, connect_timeout=REQUEST, control_connection_timeout=REQUEST)
     try:
         session = nodes.connect("weir_chaos")
-        session.row_factory = tuple_factory
+        session.row_factory, session.default_timeout = tuple_factory, REQUEST
         yield session
+    except (DriverException, NoHostAvailable) as error:
+        raise OSError(f"the database: {error!r}") from None
     finally:
         nodes.shutdown()
 
 
+def execute(port, *statements):
+    """The rows of each, all of them again while the database does not answer."""
+    until = time.time() + PATIENCE
+    while True:
+        try:
+            with database(port) as session:
+                return [[tuple(row) for row in session.execute(statement)] for statement in statements]
+        except OSError:
+            if time.time() > until:
+                raise
+            time.sleep(1)
+
+
 def held(port):
     """Whose record is there."""
-    with database(port) as session:
-        return {(tenant, id) for tenant, id, record in session.execute("SELECT tenant, id, record FROM messages") if record}
+    return {(tenant, id) for tenant, id, record in execute(port, "SELECT tenant, id, record FROM messages")[0] if record}
 
 
 def read(port):
@@ -34,8 +53,7 @@ def read(port):
         "channel_messages": "tenant, channel, day, minute, source_partition, source_offset, id",
         "sender_messages": "tenant, sender, day, minute, source_partition, source_offset, id",
         "list_minutes": "kind, tenant, name, day, minute", "fences": "source_partition, source_offset"}
-    with database(port) as session:
-        return {table: [tuple(row) for row in session.execute(f"SELECT {names} FROM {table}")] for table, names in columns.items()}
+    return dict(zip(columns, execute(port, *(f"SELECT {names} FROM {table}" for table, names in columns.items()))))
 
 
 def rows(tables):
@@ -86,6 +104,5 @@ def wrong(tables, expected, kept):
 def refusing(port, yes):
     """Asks for more replicas than there are nodes: the database then refuses each request of a quorum, and
     goes on when the one node is enough again."""
-    with database(port) as session:
-        session.execute("ALTER KEYSPACE weir_chaos WITH replication = "
-                        f"{{'class': 'NetworkTopologyStrategy', 'datacenter1': {3 if yes else 1}}}")
+    execute(port, "ALTER KEYSPACE weir_chaos WITH replication = "
+                  f"{{'class': 'NetworkTopologyStrategy', 'datacenter1': {3 if yes else 1}}}")
