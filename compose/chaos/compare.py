@@ -18,42 +18,68 @@ def effective(verdicts):
     return kept
 
 
+def repeats(verdicts):
+    """How many records of weir.verdicts do not count."""
+    return sum(map(len, verdicts.values())) - sum(map(len, effective(verdicts).values()))
+
+
+def said(message):
+    return message.channel, message.sender, message.text
+
+
+def by_key(log):
+    """{(tenant, id): [what each record of it in weir.messages says]}"""
+    logged = collections.defaultdict(list)
+    for rows in log.values():
+        for _, message in rows:
+            logged[message.tenant, message.id].append(said(message))
+    return logged
+
+
+def certain(acknowledged, unclear, log):
+    """What must be judged, and be once in every store: what was acknowledged, and of what never got a clear
+    answer, that which weir.messages has. Both {(tenant, id): (channel, sender, text)}."""
+    logged = by_key(log)
+    return acknowledged | {key: value for key, value in unclear.items() if key in logged}
+
+
 def compare(expected, optional, log, verdicts, stores):
     """Every violation as (what, id), sorted.
 
-    expected: {(tenant, id): (channel, sender, text)} of what was acknowledged.
-    optional: ids whose request never got a clear answer: they may be there, once.
+    expected: see `certain`. optional: ids that stores may refuse: they are there once, or not.
     log: {partition: [(offset, records.Message)]} of weir.messages.
     verdicts: see `effective`.
-    stores: {name: [((tenant, id), judged_at or None)]}, a row for each that the store shows.
+    stores: {name: [((tenant, id), judged_at or None)]}, a row for each that the store shows. Those that list
+    by sender show what has one.
     """
     wrong = []
-    logged = collections.defaultdict(list)
-    for records in log.values():
-        for _, message in records:
-            logged[message.tenant, message.id].append(message)
-    kept = effective(verdicts)
-    for key, (channel, sender, text) in expected.items():
+    logged, kept = by_key(log), effective(verdicts)
+    for key, value in expected.items():
         if key not in logged:
             wrong.append(("acknowledged, not in weir.messages", key))
-        elif (logged[key][0].channel, logged[key][0].sender, logged[key][0].text) != (channel, sender, text):
+        # The others of them are another's under the same id.
+        elif value not in logged[key]:
             wrong.append(("in weir.messages, but not what was acknowledged", key))
         if len(kept.get(key, ())) != 1:
             wrong.append((f"{len(kept.get(key, ()))} effective verdicts", key))
+        elif said(kept[key][0].message) != value:
+            wrong.append(("judged, but not what was acknowledged", key))
     for key, found in kept.items():
         if key not in expected and key not in optional:
             wrong.append(("judged, never sent", key))
         if key in optional and len(found) > 1:
             wrong.append((f"{len(found)} effective verdicts", key))
+    named = {key for key, value in expected.items() if value[1]}
     for name, rows in stores.items():
         held = collections.defaultdict(list)
         for key, judged_at in rows:
             held[key].append(judged_at)
-        for key in expected:
+        wanted = named if "sender" in name else expected
+        for key in wanted:
             if len(held.get(key, ())) != 1:
                 wrong.append((f"{len(held.get(key, ()))} rows in {name}", key))
         for key, found in held.items():
-            if key not in expected and (key not in optional or len(found) > 1):
+            if key not in wanted and (key not in optional or len(found) > 1):
                 wrong.append((f"{len(found)} rows in {name} of what was not acknowledged", key))
             judged = {at for at in found if at is not None}
             if key in kept and judged - {kept[key][0].judged_at}:

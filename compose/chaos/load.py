@@ -89,8 +89,7 @@ class Producer(threading.Thread):
             due = max(due + self.pause * self.batch, time.time() - 1)
             time.sleep(max(0, due - time.time()))
             tenant = self.random.choice(list(self.keys))
-            # A channel belongs to one producer: only so its order can be told.
-            channel = f"channel-{self.number}-{self.random.randrange(4)}"
+            channel = self.channel()
             messages = [self.message(channel) for _ in range(self.batch)]
             self.send(tenant, messages)
             dice = self.random.random()
@@ -105,8 +104,11 @@ class Producer(threading.Thread):
                 self.conflict(tenant, messages[0])
 
     def conflict(self, tenant, message):
-        """Another text under an id that is taken: refused, or given up with a letter; nothing is sent again."""
+        """Another text under an id that is taken, here or in another channel: refused, or given up with a letter;
+        nothing is sent again."""
         other = message | {"text": f"not what was said: {message['text']}"}
+        if self.random.random() < 0.5 and self.stored(tenant, message):
+            other["channel"] = self.channel(but=message["channel"])
         try:
             status, headers, _ = cluster.ask(self.random.choice(self.target.doors()).address, "POST", "/v1/messages", self.keys[tenant], other)
         except OSError:
@@ -115,6 +117,25 @@ class Producer(threading.Thread):
         self.ledger.conflicts[status] += 1
         if status not in (202, 409, 429, 503, "no answer"):
             self.ledger.faults.append((f"{status} to another text under the same id", (tenant, message["id"])))
+
+    def channel(self, but=None):
+        """A channel belongs to one producer: only so its order can be told."""
+        return self.random.choice([name for name in (f"channel-{self.number}-{at}" for at in range(4)) if name != but])
+
+    def stored(self, tenant, message, seconds=2):
+        """Whether the history has it within that time: before, two channels at once may both get a verdict, as
+        `processors` tells. A page of the channel comes from nowhere else."""
+        until = time.time() + seconds
+        while time.time() < until:
+            try:
+                status, _, body = cluster.ask(self.random.choice(self.target.doors()).address, "GET",
+                                              f"/v1/channels/{message['channel']}/messages?limit=200", self.keys[tenant])
+                if status == 200 and any(row["id"] == message["id"] for row in json.loads(body)["messages"]):
+                    return True
+            except OSError:
+                pass
+            time.sleep(0.2)
+        return False
 
     def message(self, channel):
         self.count += 1

@@ -39,7 +39,8 @@ class Compare(unittest.TestCase):
         self.assertEqual(found(stores={"lake": [(KEY, 101)]}), ["another verdict in lake than in weir.verdicts"])
 
     def test_another_text_than_the_acknowledged_is_found(self):
-        self.assertEqual(found(expected={KEY: ("c", "s", "other")}), ["in weir.messages, but not what was acknowledged"])
+        self.assertEqual(found(expected={KEY: ("c", "s", "other")}),
+                         ["in weir.messages, but not what was acknowledged", "judged, but not what was acknowledged"])
 
     def test_a_verdict_that_comes_late_does_not_count_and_a_second_one_does(self):
         late = records.Verdict(MESSAGE, 0, 7, 1, 200)
@@ -51,6 +52,38 @@ class Compare(unittest.TestCase):
         self.assertEqual(compare.answered({KEY: {100}}, {0: [VERDICT]}), [])
         self.assertEqual(len(compare.answered({KEY: {100, 101}}, {0: [VERDICT]})), 1)
         self.assertEqual(len(compare.answered({KEY: {101}}, {0: [VERDICT]})), 1)
+
+    def test_the_first_verdict_of_a_source_offset_counts_however_late_another_comes(self):
+        other = records.Message("t", "c", "s", "b", "x")
+        verdicts = {0: [VERDICT, records.Verdict(other, 0, 8, 1, 150), records.Verdict(MESSAGE, 0, 7, 2, 200)]}
+        self.assertEqual(compare.effective(verdicts)[KEY], [VERDICT])
+        self.assertEqual(compare.repeats(verdicts), 1)
+        whole = {"expected": EXPECTED | {("t", "b"): ("c", "s", "x")}, "log": {0: [*LOG[0], (8, other)]}, "verdicts": verdicts}
+        self.assertEqual(found(stores={"lake": [(KEY, 100), (("t", "b"), 150)]}, **whole), [])
+        self.assertEqual(found(stores={"lake": [(KEY, 200), (("t", "b"), 150)]}, **whole),
+                         ["another verdict in lake than in weir.verdicts"])
+
+    def test_what_is_in_the_log_without_an_answer_must_be_whole_and_what_is_not_must_be_nowhere(self):
+        unclear = {KEY: EXPECTED[KEY], ("t", "b"): ("c", "s", "x")}
+        certain = compare.certain({}, unclear, LOG)
+        self.assertEqual(certain, EXPECTED)
+        self.assertEqual(found(expected=certain), [])
+        self.assertEqual(found(expected=certain, verdicts={}, stores={"lake": []}), ["0 effective verdicts", "0 rows in lake"])
+        self.assertEqual(compare.certain({}, unclear, {}), {})
+
+    def test_another_text_under_the_id_in_another_partition_counts_only_if_it_is_judged(self):
+        other = records.Message("t", "d", "s", "a", "no")
+        log = {0: [(3, other)], 1: [(7, MESSAGE)]}
+        self.assertEqual(found(log=log), [])
+        self.assertEqual(found(log=log, verdicts={0: [records.Verdict(other, 0, 3, 1, 100)]}), ["judged, but not what was acknowledged"])
+
+    def test_a_list_by_sender_shows_what_has_one(self):
+        self.assertEqual(found(stores={"history by sender": []}), ["0 rows in history by sender"])
+        nobody = records.Message("t", "c", "", "a", "hello")
+        whole = {"expected": {KEY: ("c", "", "hello")}, "log": {0: [(7, nobody)]}, "verdicts": {0: [records.Verdict(nobody, 0, 7, 1, 100)]}}
+        self.assertEqual(found(stores={"history by sender": []}, **whole), [])
+        self.assertEqual(found(stores={"history by sender": [(KEY, 100)]}, **whole),
+                         ["1 rows in history by sender of what was not acknowledged"])
 
     def test_what_nobody_sent_is_found_and_what_may_have_been_sent_is_not(self):
         self.assertEqual(found(expected={}), ["1 rows in lake of what was not acknowledged", "judged, never sent"])
