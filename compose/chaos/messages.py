@@ -6,21 +6,27 @@ import time
 import confluent_kafka as kafka
 
 import cluster
+import compare
 import records
 import stores
 
 # Records as the first version encoded them, which every later one must read.
 FIRST_VERSION = cluster.ROOT / "schemas/records/tests/it/v1"
 DAY = 86_400
+# What each reader of verdicts counts as dropped because it holds it.
+DROPPED = {"the history": "weir_history_replays_total", "the lake": "weir_lake_replays_total", "the tail": "weir_tail_repeated_total"}
+# How long it may take until each has met a late verdict, in seconds.
+MET = 60
 
 
 def poison(run):
-    """records that can't be processed; one of a later version and two of the first, which can"""
-    producer = kafka.Producer(run.cluster.kafka())
+    """records that can't be processed; one of a later version and two of the first, which can; verdicts that come late"""
+    # On its way through a restart of the broker it need not tell that it is away.
+    producer = kafka.Producer(run.cluster.kafka() | {"log_level": 2})
 
-    def put(topic, key, value):
+    def put(topic, key, value, partition=-1):
         place = []
-        producer.produce(topic, value, key, on_delivery=lambda error, record: place.append((error, record)))
+        producer.produce(topic, value, key, partition, on_delivery=lambda error, record: place.append((error, record)))
         if producer.flush(60) or place[0][0]:
             raise RuntimeError("the poison could not be placed")
         return topic, place[0][1].partition(), place[0][1].offset()
@@ -46,6 +52,44 @@ def poison(run):
     id = f"refused-{number}"
     put("weir.messages", b"refused", records.new_message(tenant, "x" * 70_000, id, "too long a channel", now))
     run.refused.add((tenant, id))
+    late(run, put)
+
+
+def late(run, put):
+    """The oldest and the newest verdict of each partition again, but another one, as from a processor that was
+    away for long and judges otherwise: each reader must drop it, and each door go on to answer the first."""
+    # A door that has forgotten the first one.
+    run.cluster.doors()[0].restart()
+    # The counters of a process begin with it.
+    run.cluster.wait_ready()
+    before = {reader: run.cluster.metric(series) for reader, series in DROPPED.items()}
+    rows = stores.decoded(stores.topic(run.cluster.kafka(), "weir.verdicts"), lambda payload: (records.verdict(payload), payload))
+    kept = compare.effective({partition: [verdict for _, (verdict, _) in found] for partition, found in rows.items()})
+    first = {}
+    for partition, found in rows.items():
+        good = []
+        for _, (verdict, payload) in found:
+            key = (verdict.message.tenant, verdict.message.id)
+            if key in run.ledger.acknowledged and verdict in kept[key]:
+                good.append((key, verdict, payload))
+        for key, verdict, payload in dict.fromkeys((good[0], good[-1]) if good else ()):
+            put("weir.verdicts", b"late", records.another_verdict(payload, int(time.time() * 1e6)), partition)
+            first[key] = verdict.judged_at
+    until = time.time() + MET
+    met = lambda reader, series: run.cluster.metric(series) - before[reader] >= len(first)
+    for reader, series in DROPPED.items():
+        while not met(reader, series) and time.time() < until:
+            time.sleep(0.2)
+        if not met(reader, series):
+            run.violated([(f"a late verdict that {reader} did not drop", next(iter(first), ("", "")))])
+    # The doors follow the verdicts without counting them.
+    time.sleep(1)
+    for door in run.cluster.doors():
+        for key, judged_at in first.items():
+            found = stores.judged(door.address, run.keys[key[0]], key[1])
+            if stores.micros(found["verdict"]["judged_at"]) != judged_at:
+                run.violated([("a door answers a late verdict", key)])
+    run.remarks.append(f"Late verdicts, of messages that had one: {len(first)}.")
 
 
 def stamps(run):

@@ -1,5 +1,6 @@
 """Reads and writes Weir's records, from `schemas/records/proto/weir.proto`, without Weir's code."""
 import dataclasses
+import struct
 
 
 def varint(data, at):
@@ -84,6 +85,15 @@ def verdict(data):
     f = fields(data)
     v = fields(f[3])
     return Verdict(message(f[2]), f[4], f[5], v.get(1, 0), v.get(8, 0))
+
+
+def another_verdict(data, judged_at):
+    """The same record of weir.verdicts, from the same place, with another action, scores and time."""
+    f = fields(data)
+    v = fields(f[3])
+    scores = struct.unpack(f"<{len(v[3]) // 4}f", v[3])
+    changed = {1: v[1] % 4 + 1, 3: struct.pack(f"<{len(scores)}f", *(1 - score for score in scores)), 8: judged_at}
+    return encode((f | {3: encode((v | changed).items())}).items())
 
 
 @dataclasses.dataclass(frozen=True)

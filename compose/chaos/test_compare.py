@@ -1,6 +1,9 @@
 """The comparison finds what it is there for. `python3 -m unittest` in this folder."""
+import dataclasses
 import pathlib
 import re
+import struct
+import types
 import unittest
 
 import compare
@@ -107,6 +110,15 @@ class Records(unittest.TestCase):
         data = records.new_message("t", "c", "a", "héllo", 1 << 50, schema=2, more=[(99, "later")])
         self.assertEqual(records.message(data), records.Message("t", "c", "", "a", "héllo"))
 
+    def test_another_verdict_differs_in_action_scores_and_time_only(self):
+        message = records.new_message("t", "c", "a", "hello", 1 << 50)
+        verdict = records.encode([(1, 4), (3, struct.pack("<2f", 0.25, 1)), (5, "en"), (8, 100)])
+        data = records.encode([(1, 1), (2, message), (3, verdict), (4, 0), (5, 7)])
+        first, other = records.verdict(data), records.verdict(records.another_verdict(data, 200))
+        self.assertEqual(other, dataclasses.replace(first, action=1, judged_at=200))
+        held = records.fields(records.fields(records.another_verdict(data, 200))[3])
+        self.assertEqual((struct.unpack("<2f", held[3]), held[5]), ((0.75, 0), b"en"))
+
 
 class Tables(unittest.TestCase):
     def wrong(self, expected=EXPECTED, **changed):
@@ -171,7 +183,8 @@ class Report(unittest.TestCase):
     def test_prove_finds_what_its_patches_cause_and_nothing_else(self):
         prove = (pathlib.Path(__file__).parent / "prove").read_text()
         kinds = dict(re.findall(r"\[([a-z-]+)\]='(.*)'", prove))
-        caused = {"early-ack": "acknowledged, not in weir.messages", "no-fence": "2 rows in lake"}
+        caused = {"early-ack": "acknowledged, not in weir.messages", "no-fence": "2 rows in lake",
+                  "no-history-fence": "another verdict in history by channel than in weir.verdicts"}
         self.assertEqual(kinds.keys(), caused.keys())
         for patch, kind in caused.items():
             seen = lambda *kinds: [line for line in self.lines(*kinds) if re.search(wanted, line)]
