@@ -14,6 +14,7 @@ import time
 import cluster
 import compare
 import copies
+import counters
 import faults
 import load
 import probe
@@ -104,7 +105,10 @@ class Run:
         self.cluster.wait_ready()
         self.keys = {tenant: self.cluster.make_key(tenant) for tenant in ("default", "other")}
         threading.Thread(target=self.supervise, daemon=True).start()
-        self.probers = probe.Probers(self.cluster, "default", self.keys["default"], self.ledger)
+        counters.counters(self, "before")
+        self.sql = probe.Counts(self.cluster, self.keys, self.violated)
+        self.sql.start()
+        self.probers = probe.Probers(self.cluster, "default", self.cluster.make_key("default"), self.ledger)
         self.probers.start()
         began, producers = time.time(), self.producers(8, self.rate / 8)
         time.sleep(3)
@@ -124,11 +128,13 @@ class Run:
         time.sleep(2)
         self.sent_for = time.time() - began
         self.probers.stop()
+        self.sql.stop()
         for producer in producers:
             producer.done.set()
         for producer in producers:
             producer.join()
         self.settle()
+        counters.counters(self, "after")
         self.compare()
         for made in self.copies:
             copies.compare(self, made)

@@ -1,4 +1,5 @@
 """How long a message waits for its verdict, asked of every partition all the time."""
+import collections
 import json
 import threading
 import time
@@ -119,3 +120,40 @@ class Prober(threading.Thread):
                 pass
             time.sleep(0.1)
         return False
+
+
+class Counts(threading.Thread):
+    """Asks SQL of lake and tail, while both move, whether anything is there twice: every process that answers
+    it, for every tenant. What is away need not answer."""
+
+    QUERY = {"query": "SELECT count(*), count(DISTINCT message_id) FROM messages"}
+
+    def __init__(self, target, keys, violated, pause=4):
+        super().__init__(daemon=True)
+        self.target, self.keys, self.violated, self.pause = target, keys, violated, pause
+        self.done, self.answers = threading.Event(), collections.Counter()
+
+    def run(self):
+        while not self.done.wait(self.pause):
+            for process in self.target.queries():
+                for tenant, key in self.keys.items():
+                    self.ask(process, tenant, key)
+
+    def ask(self, process, tenant, key):
+        try:
+            status, _, body = cluster.ask(process.address, "POST", "/v1/sql", key, self.QUERY)
+        except OSError:
+            status = "no answer"
+        self.answers[status] += 1
+        if status == 200:
+            rows, ids = json.loads(body)["rows"][0]
+            if rows != ids:
+                self.violated([(f"SQL of {process.name} counts {rows} rows of {ids} messages", (tenant, ""))])
+        elif status not in (429, 503, 504, "no answer"):
+            self.violated([(f"SQL of {process.name} answers {status}", (tenant, ""))])
+
+    def stop(self):
+        self.done.set()
+        self.join()
+        if not self.answers[200]:
+            self.violated([("SQL never answered while something was broken", ("", ""))])

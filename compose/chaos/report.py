@@ -43,6 +43,9 @@ def report(options, runs, failed):
                       f"at most {waits[-1]:.1f} s. Longest time without an acknowledgement {run.ledger.longest_silence:.1f} s. "
                       f"Settled {getattr(run, 'settled', 0):.0f} s after the last message."]
         lines += ["", "Answers: " + ", ".join(f"{status}: {number:,}" for status, number in sorted(run.ledger.answers.items(), key=str)) + ".", ""]
+        if hasattr(run, "sql"):
+            lines += ["SQL, asked meanwhile whether anything is there twice: " +
+                      ", ".join(f"{status}: {number:,}" for status, number in sorted(run.sql.answers.items(), key=str)) + ".", ""]
         if run.ledger.conflicts:
             lines += ["Another text under an id that was taken: " +
                       ", ".join(f"{status}: {number}" for status, number in sorted(run.ledger.conflicts.items(), key=str)) +
