@@ -98,6 +98,11 @@ class Run:
         chosen = [fault for fault in chosen if fault.__name__ not in self.left_out]
         chosen *= self.options.repeat
         self.random.shuffle(chosen)
+        if faults.backup in chosen:
+            # Of one that has something to lose, and of one that has been through it.
+            chosen = [fault for fault in chosen if fault is not faults.backup]
+            chosen.insert(len(chosen) // 2, faults.backup)
+            chosen.append(faults.backup)
         return chosen
 
     def work(self):

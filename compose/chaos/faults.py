@@ -1,5 +1,6 @@
 """What is broken, and how. Each fault is a function of the run; it returns when what it broke
 is whole again (a killed process is started again by the supervisor)."""
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,11 @@ from overload import overload
 
 # Weir's consumers leave their group after 10 s of silence.
 BEYOND_SESSION = 14
+# How long a broker is away: longer than a request waits for it, so that it must be refused.
+BEYOND_REQUEST = 12
+# What the memory of a process may grow to while the database keeps it waiting: so many times its peak
+# until then, and so many MiB.
+MEMORY, ROOM = 1.5, 32
 
 
 def kill(run):
@@ -22,11 +28,21 @@ def kill(run):
     return process.name
 
 
+@contextlib.contextmanager
+def refusing(run, when):
+    """Requires a 503, in the long form: in the short one nothing is away for as long as a request waits."""
+    before = run.ledger.answers[503]
+    yield
+    if not run.options.short and run.ledger.answers[503] == before:
+        run.violated([(f"no 503 while {when}", ("", ""))])
+
+
 def kill_broker(run):
     """Kafka killed and started again"""
-    run.cluster.server("kill", "kafka")
-    time.sleep(run.long(2, 10))
-    run.cluster.server("start", "kafka")
+    with refusing(run, "Kafka was away"):
+        run.cluster.server("kill", "kafka")
+        time.sleep(run.long(2, BEYOND_REQUEST))
+        run.cluster.server("start", "kafka")
 
 
 def kill_database(run):
@@ -38,11 +54,12 @@ def kill_database(run):
 
 def kill_both(run):
     """Kafka and Cassandra killed and started again"""
-    for name in ("kafka", "cassandra"):
-        run.cluster.server("kill", name)
-    time.sleep(run.long(2, 10))
-    for name in ("cassandra", "kafka"):
-        run.cluster.server("start", name)
+    with refusing(run, "Kafka and Cassandra were away"):
+        for name in ("kafka", "cassandra"):
+            run.cluster.server("kill", name)
+        time.sleep(run.long(2, BEYOND_REQUEST))
+        for name in ("cassandra", "kafka"):
+            run.cluster.server("start", name)
 
 
 def outage(run, server, roles):
@@ -103,12 +120,18 @@ def pause_sink(run):
     return pause(run, "sink")
 
 
-class Lag:
-    """What the metrics of roles say while the database keeps them waiting."""
+class Waiting:
+    """What the metrics of roles say while the database keeps them waiting, and what memory that takes."""
 
     def __init__(self, run, roles={"sink": "weir.history"}):
         self.run, self.roles = run, roles
         self.before, self.most = self.now(), 0
+        # What the fault before has left is worked off first.
+        until = time.time() + 20
+        while self.before and time.time() < until:
+            time.sleep(0.5)
+            self.before = min(self.before, self.now())
+        self.peaks = {process.name: process.peak_mib for process in run.cluster.processes}
 
     def now(self):
         return sum(cluster.metric(process.address, f'weir_consumer_lag{{group="{group}"')
@@ -122,45 +145,61 @@ class Lag:
         if self.most <= self.before:
             self.run.violated([(f"the metrics show no lag of {groups}", ("", ""))])
         self.run.remarks.append(f"Lag of {groups} that the metrics showed, {what}: {self.most:.0f} records.")
+        self.run.violated([(f"memory of {wrong}, {what}", ("", ""))
+                           for wrong in grown(self.peaks, {process.name: process.peak_mib for process in self.run.cluster.processes})])
+
+
+def grown(before, after):
+    """[what took more memory than it may]; both {process: MiB}, its peak."""
+    return [f"{name} {after[name]:.0f} MiB, {mib:.0f} before" for name, mib in before.items()
+            if mib and after[name] > MEMORY * mib + ROOM]
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def slow_database(run):
     """every answer of Cassandra up to 2 s late"""
-    pid, until = run.cluster.server_pid("cassandra"), time.time() + run.long(15, 60)
-    lag = Lag(run)
+    pid, waiting = run.cluster.server_pid("cassandra"), Waiting(run)
+    until = time.time() + run.long(15, 60)
     while time.time() < until:
-        os.kill(pid, signal.SIGSTOP)
-        time.sleep(2)
-        os.kill(pid, signal.SIGCONT)
+        with stopped(pid):
+            time.sleep(2)
         time.sleep(0.1)
-        lag.look()
-    lag.check("database slow")
+        waiting.look()
+    waiting.check("database slow")
 
 
 def deaf_database(run):
     """Cassandra answers nothing"""
-    pid, until = run.cluster.server_pid("cassandra"), time.time() + run.long(15, 60)
-    lag = Lag(run)
-    os.kill(pid, signal.SIGSTOP)
-    while time.time() < until:
-        time.sleep(1)
-        lag.look()
-    os.kill(pid, signal.SIGCONT)
-    lag.check("database silent")
+    pid, waiting = run.cluster.server_pid("cassandra"), Waiting(run)
+    until = time.time() + run.long(15, 60)
+    with stopped(pid):
+        while time.time() < until:
+            time.sleep(1)
+            waiting.look()
+    waiting.check("database silent")
 
 
 def refusing_database(run):
     """Cassandra refuses every request"""
     # Reads are refused as well: processors and doors wait too, and the sinks soon have nothing to do.
-    until, lag = time.time() + run.long(15, 60), Lag(run, {"sink": "weir.history", "process": "weir.process"})
+    waiting = Waiting(run, {"sink": "weir.history", "process": "weir.process"})
+    until = time.time() + run.long(15, 60)
     tables.refusing(run.cluster.cassandra_port, True)
     try:
         while time.time() < until:
             time.sleep(1)
-            lag.look()
+            waiting.look()
     finally:
         tables.refusing(run.cluster.cassandra_port, False)
-    lag.check("database refusing")
+    waiting.check("database refusing")
 
 
 def cut_network(run):
@@ -172,7 +211,14 @@ def cut_network(run):
 
 def full_disk(run):
     """the data folder full, then room again"""
-    filler, refused = run.cluster.data / "filler", run.ledger.answers[503]
+    filler = run.cluster.data / "filler"
+    with refusing(run, "the disk was full"):
+        fill(filler)
+        time.sleep(run.long(5, 15))
+    filler.unlink()
+
+
+def fill(filler):
     with open(filler, "wb") as file:
         try:
             while True:
@@ -180,11 +226,6 @@ def full_disk(run):
                 file.flush()
         except OSError:
             pass
-    time.sleep(run.long(5, 15))
-    # A request waits for the broker as long as its time allows, which is longer than the short form.
-    if not run.options.short and run.ledger.answers[503] == refused:
-        run.violated([("no 503 while the disk was full", ("", ""))])
-    filler.unlink()
 
 
 REAL = (kill_broker, kill_database, kill_both, kill_broker_and_roles, kill_database_and_roles, rebalance, pause_processor, pause_sink,

@@ -1,12 +1,16 @@
 """The comparison finds what it is there for. `python3 -m unittest` in this folder."""
 import dataclasses
 import pathlib
+import random
 import re
 import struct
 import types
 import unittest
+import unittest.mock
 
+import chaos
 import compare
+import faults
 import overload
 import probe
 import records
@@ -147,6 +151,30 @@ class Tables(unittest.TestCase):
         self.assertEqual(self.wrong(fences=[]), ["fence at None, and not from 7 to 7"])
         self.assertEqual(self.wrong(fences=[(0, 8)]), ["fence at 8, and not from 7 to 7"])
         self.assertEqual(self.wrong(expected={}, fences=[(0, 6)]), [])
+
+
+class Memory(unittest.TestCase):
+    def test_what_a_waiting_process_may_grow_by_is_bounded(self):
+        self.assertEqual(faults.grown({"p": 100, "q": 0}, {"p": 182, "q": 500}), [])
+        self.assertEqual(faults.grown({"p": 100}, {"p": 183}), ["p 183 MiB, 100 before"])
+
+
+class Counts(unittest.TestCase):
+    def test_a_row_too_many_is_told_and_what_is_away_is_not(self):
+        told, answers = [], [(503, {}, b""), (200, {}, b'{"rows": [[7, 7]]}'), (200, {}, b'{"rows": [[8, 7]]}'), (500, {}, b"")]
+        process, counts = types.SimpleNamespace(name="query-1", address=""), probe.Counts(None, {}, told.extend)
+        with unittest.mock.patch("cluster.ask", side_effect=answers):
+            for _ in answers:
+                counts.ask(process, "t", "")
+        self.assertEqual([what for what, _ in told], ["SQL of query-1 counts 8 rows of 7 messages", "SQL of query-1 answers 500"])
+
+
+class Plan(unittest.TestCase):
+    def test_copies_are_made_of_a_weir_at_work_and_at_the_end(self):
+        options = types.SimpleNamespace(seed=7, rate=1, short=False, only=None, repeat=1)
+        run = types.SimpleNamespace(options=options, kind="embedded", left_out={}, random=random.Random("7 embedded"))
+        plan = chaos.Run.faults(run)
+        self.assertEqual([at for at, fault in enumerate(plan) if fault is faults.backup], [len(plan) // 2 - 1, len(plan) - 1])
 
 
 class Waits(unittest.TestCase):
