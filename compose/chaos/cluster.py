@@ -154,8 +154,8 @@ class Cluster:
     def add(self, name, args, **env):
         address = f"127.0.0.1:{free_port()}"
         argv = [self.weir, *args, "--listen", address]
-        if args[0] == "process":
-            # Where roles share cores, scoring gives way to acknowledging.
+        if args[0] in ("process", "sink", "query"):
+            # Where roles share cores, what no acknowledgement waits for gives way.
             argv = ["nice", "-n", "10", *argv]
         process = Process(name, argv, self.env | env, self.folder / f"{name}.log", address)
         process.start()
