@@ -5,11 +5,15 @@
 //! does not have.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use weir_records::{Source, topic};
 use weir_store::History;
 
 use crate::Error;
+
+/// Between two questions to a history that is away.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// The last source offset of each partition of `weir.messages`.
 #[derive(Debug, Default)]
@@ -24,7 +28,7 @@ impl Fences {
             .await?
             .into_keys()
         {
-            let fence = history.fence(partition).await?;
+            let fence = fence(history, partition).await?;
             fences.extend(fence.map(|fence| (partition, fence)));
         }
         Ok(Self(fences))
@@ -38,5 +42,18 @@ impl Fences {
             self.0.insert(source.partition, source.offset);
         }
         new
+    }
+}
+
+/// Waits for a history that goes away while a process starts: that is no reason to end.
+async fn fence(history: &dyn History, partition: i32) -> Result<Option<i64>, weir_store::Error> {
+    loop {
+        match history.fence(partition).await {
+            Err(error) if error.retriable() => {
+                tracing::warn!(%error, partition, "the history's fence can't be read; trying on");
+                tokio::time::sleep(AGAIN).await;
+            }
+            answer => return answer,
+        }
     }
 }
