@@ -39,9 +39,8 @@ async fn a_database_that_cannot_be_reached_may_be_asked_again() {
         migrate(&config).await.unwrap_err(),
     ] {
         assert!(error.retriable(), "{error}");
-        let (_, port) = config.nodes.split_once(':').unwrap();
         let cause = error.to_string();
-        assert!(cause.contains(port), "no word of the cause: {cause}");
+        assert!(cause.contains("Connection refused"), "no cause: {cause}");
         let words = words(&error);
         assert!(!words.contains("hunter2"), "{words}");
     }
