@@ -79,7 +79,7 @@ impl Metrics {
             )?,
             unreadable: IntCounter::new(
                 "weir_verdicts_unreadable_total",
-                "Records of weir.verdicts that could not be read.",
+                "Records of weir.verdicts that are no verdicts of their partition.",
             )?,
         };
         registry.register(Box::new(requests))?;

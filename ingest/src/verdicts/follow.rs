@@ -13,6 +13,9 @@ use super::fences::Fences;
 use crate::Error;
 use crate::ingest::Inner;
 
+/// A verdict that names another partition than the one that it lies in.
+const PARTITION_MISMATCH: &str = "partition_mismatch";
+
 /// Starts the reader; it ends with `stop`.
 pub(crate) async fn follow(
     inner: Arc<Inner>,
@@ -33,22 +36,20 @@ pub(crate) async fn follow(
     let sink = move |records: Vec<Record>| {
         let now = Timestamp::now();
         for record in records {
-            match weir_records::judged(&record.payload) {
-                Ok(judged) if fences.pass(judged.source) => {
-                    take(&inner, &judged, &record, since, now);
+            let code = match weir_records::judged(&record.payload) {
+                // It would move the fence of a partition that it is not from.
+                Ok(judged) if judged.source.partition != record.partition => PARTITION_MISMATCH,
+                Ok(judged) => {
+                    if fences.pass(judged.source) {
+                        take(&inner, &judged, &record, since, now);
+                    }
+                    continue;
                 }
-                Ok(_) => {}
-                Err(error) => {
-                    inner.metrics.unreadable.inc();
-                    let (partition, offset) = (record.partition, record.offset);
-                    tracing::warn!(
-                        partition,
-                        offset,
-                        code = error.code(),
-                        "a verdict can't be read"
-                    );
-                }
-            }
+                Err(error) => error.code(),
+            };
+            inner.metrics.unreadable.inc();
+            let (partition, offset) = (record.partition, record.offset);
+            tracing::warn!(partition, offset, code, "a verdict can't be read");
         }
     };
     Ok(tail.spawn(registry, stop, sink)?)

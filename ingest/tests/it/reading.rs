@@ -8,9 +8,10 @@ use axum::http::{Request, StatusCode, header};
 use serde_json::{Value, json};
 use weir_auth::Scope;
 use weir_ingest::Config;
+use weir_records::Source;
 use weir_store::History as _;
 
-use crate::support::{Setup, Weir, ask, eventually};
+use crate::support::{PARTITIONS, Setup, Weir, ask, eventually, judged};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_pending_until_it_is_judged() {
@@ -396,10 +397,25 @@ async fn what_is_no_verdict_is_counted_and_passed_over() {
         payload: b"no record".to_vec(),
     };
     assert!(weir.producer.send(vec![junk]).unwrap().await[0].is_ok());
+    // A verdict far beyond, from another partition than it says.
+    let strange = Source {
+        offset: source.offset + 100,
+        ..source
+    };
+    let elsewhere = weir_bus::Outgoing {
+        topic: weir_records::topic::VERDICTS,
+        partition: Some((source.partition + 1) % PARTITIONS),
+        key: Vec::new(),
+        payload: judged(strange, message.clone()).encode(),
+    };
+    assert!(weir.producer.send(vec![elsewhere]).unwrap().await[0].is_ok());
+    eventually("both are passed over", || async {
+        weir.metric("weir_verdicts_unreadable_total") == 2.0
+    })
+    .await;
     weir.judge(source, message).await;
     assert_eq!(
         weir.get("/v1/messages/m?wait=30", &key).await.json["status"],
         "judged"
     );
-    assert_eq!(weir.metric("weir_verdicts_unreadable_total"), 1.0);
 }
