@@ -117,6 +117,13 @@ fn a_retry_with_the_same_id_is_one_message_also_after_a_restart() {
         weir.restart(&[]);
     }
     all_stored(&weir, &key, &messages);
+    let (_, again) = weir.call("POST", "/v1/messages/batch", &key, Some(&json!(messages)));
+    for (message, result) in messages.iter().zip(again["results"].as_array().unwrap()) {
+        let id = message["id"].as_str().unwrap();
+        let (_, found) = weir.call("GET", &format!("/v1/messages/{id}"), &key, None);
+        let expected = json!({"id": id, "status": "judged", "verdict": found["verdict"]});
+        assert_eq!(*result, expected);
+    }
 }
 
 #[test]
