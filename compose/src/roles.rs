@@ -119,7 +119,7 @@ pub(crate) async fn query(
 }
 
 pub(crate) async fn sink(parts: &Parts, stop: &CancellationToken) -> Result<Running> {
-    let lake = weir_sinks::lake(
+    let mut lake = weir_sinks::lake(
         weir_sinks::lake::Config {
             url: parts.lake.clone(),
             every: Duration::from_millis(parts.config.sink.lake_every_ms),
@@ -131,8 +131,9 @@ pub(crate) async fn sink(parts: &Parts, stop: &CancellationToken) -> Result<Runn
     )
     .await
     .context("the lake can't be opened")?;
-    lake.eraser()
-        .follow(&parts.bus, &parts.registry, stop.clone())?;
+    lake.follow(&parts.bus, &parts.registry, stop.clone())
+        .await
+        .context("the lake can't be used")?;
     let mut history = weir_sinks::history(Arc::clone(&parts.history), &parts.registry)?;
     history.follow(&parts.bus, &parts.registry, stop.clone())?;
     let worker = |group| Worker {

@@ -37,8 +37,8 @@ pub fn history(
 }
 
 /// The stage of group `weir.lake`: writes verdicts into the Delta table at
-/// `config.url`, which is made if there is none. Its [`eraser`](lake::Writer::eraser) is the
-/// way to erase in it, and to have it follow `weir.erasures`.
+/// `config.url`, which is made if there is none. It is to [`follow`](lake::Writer::follow) the
+/// log that it reads; its [`eraser`](lake::Writer::eraser) is the way to erase in it.
 ///
 /// # Errors
 /// [`lake::Error`] says whether the place or what lies there is at fault.

@@ -273,10 +273,12 @@ impl Erasing {
             url: url.clone(),
             ..lake::Config::default()
         };
-        let through = lake::erased_up_to(&config).await.map_err(|error| {
-            tracing::error!(%error, "the lake can't be read");
-            away("the lake can't be read now")
-        })?;
+        let through = lake::erased_up_to(&config, &self.bus)
+            .await
+            .map_err(|error| {
+                tracing::error!(%error, "the lake can't be read");
+                away("the lake can't be read now")
+            })?;
         Ok(if through >= Some(id) {
             Lake::Done
         } else {

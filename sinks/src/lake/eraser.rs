@@ -59,10 +59,7 @@ impl Eraser {
     /// Has the writer follow `weir.erasures` from its beginning, until `stop`. It then
     /// commits no row before it has read what was there at the start. To be called once,
     /// before the writer is given its first record.
-    ///
-    /// # Errors
-    /// A setting of the bus is refused, or there is no thread to be had.
-    pub fn follow(
+    pub(super) fn follow(
         &self,
         bus: &weir_bus::Config,
         registry: &Registry,

@@ -42,6 +42,27 @@ pub enum Error {
         /// The newest that this build reads.
         known: u32,
     },
+    /// The table was written from a log that is not the one read now.
+    #[error(
+        "the lake in {url} was written from another log, or from what this one has lost since: it holds \
+         {topic} up to offset {held} of partition {partition}, which ends before offset {end}. Name another \
+         folder in the setting `lake`, or move this one away; Weir then makes a new lake"
+    )]
+    AnotherLog {
+        /// The place.
+        url: String,
+        /// The topic that has not got as far.
+        topic: &'static str,
+        /// Its partition.
+        partition: i32,
+        /// The last offset that the lake says it holds.
+        held: i64,
+        /// The offset that the next record of the log will have.
+        end: i64,
+    },
+    /// The log could not be asked how far it reaches, or followed.
+    #[error(transparent)]
+    Bus(#[from] weir_bus::Error),
     /// The table could not be read or committed to.
     #[error("the lake's table failed")]
     Table(#[from] DeltaTableError),

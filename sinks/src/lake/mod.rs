@@ -14,6 +14,7 @@
 //! writer   the stage: when to flush, what to do when it fails
 //! erasing  the stage: filters what comes, commits erasures and retention
 //! eraser   the way to a running stage
+//! origin   whether the lake is of this log
 //! ```
 //!
 //! One flush is one Delta commit that adds files and, for each source partition among
@@ -30,6 +31,7 @@ mod erasing;
 mod error;
 mod files;
 mod merge;
+mod origin;
 mod read;
 mod retention;
 mod rewrite;
@@ -47,6 +49,8 @@ pub use error::Error;
 pub use retention::{Days, Retention};
 pub use writer::Writer;
 
+use weir_records::topic;
+
 /// Erases in the table at `config.url` without a stage: for a process of its own. Others
 /// may write the table meanwhile; what they have not committed yet is theirs to leave out.
 ///
@@ -60,9 +64,14 @@ pub async fn erase(config: &Config, erasures: Vec<weir_records::Erasure>) -> Res
 /// searched for; `None` before the first.
 ///
 /// # Errors
-/// The table can't be read.
-pub async fn erased_up_to(config: &Config) -> Result<Option<i64>, Error> {
-    table::Table::open(config).await?.erased().await
+/// [`Error::AnotherLog`] where that topic has no such record; otherwise the table or the
+/// log can't be read.
+pub async fn erased_up_to(config: &Config, bus: &weir_bus::Config) -> Result<Option<i64>, Error> {
+    let erased = table::Table::open(config).await?.erased().await?;
+    let ends = weir_bus::watermarks(bus, topic::ERASURES).await?;
+    let end = ends.get(&0).map_or(0, |(_, end)| *end);
+    origin::reached(&config.url, topic::ERASURES, 0, erased, end)?;
+    Ok(erased)
 }
 
 /// The files that the table at `config.url` consists of and that are not there: none,

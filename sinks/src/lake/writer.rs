@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use deltalake::kernel::{Action, Add, Transaction};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
 use weir_bus::{BoxError, Outcome, Record, Stage};
 use weir_records::Erasures;
 use weir_records::columns::DATE;
@@ -21,6 +22,7 @@ use super::buffer::{Buffer, Taken};
 use super::eraser::Eraser;
 use super::erasing::Erasing;
 use super::files::Files;
+use super::origin;
 use super::retention::Keeper;
 use super::rewrite::Rewritten;
 use super::table::Table;
@@ -37,6 +39,10 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5
 pub struct Writer {
     pub(super) config: Config,
     pub(super) table: Table,
+    /// The log that rows come from, once it is followed.
+    log: Option<weir_bus::Config>,
+    /// Why the lake can't be of this log: that stays so when the log has outgrown it.
+    refusal: Option<String>,
     pub(super) files: Files,
     pub(super) buffer: Buffer,
     /// The files of exactly the rows that wait, if a flush got that far and failed.
@@ -79,11 +85,47 @@ impl Writer {
             metrics: LakeMetrics::new(registry)?,
             table,
             config,
+            log: None,
+            refusal: None,
             buffer: Buffer::default(),
             encoded: None,
             stale: false,
             pause: None,
         })
+    }
+
+    /// Makes sure that the lake is of this log, then has the stage follow `weir.erasures`
+    /// from its beginning, until `stop`. It commits no row before it has read what was
+    /// there at the start. To be called once, before the first record.
+    ///
+    /// # Errors
+    /// [`Error::AnotherLog`]; otherwise the log can't be used.
+    pub async fn follow(
+        &mut self,
+        bus: &weir_bus::Config,
+        registry: &Registry,
+        stop: CancellationToken,
+    ) -> Result<(), Error> {
+        origin::check(&self.table, &self.config.url, bus, None).await?;
+        self.eraser.follow(bus, registry, stop)?;
+        self.log = Some(bus.clone());
+        Ok(())
+    }
+
+    /// Makes sure that nothing of these partitions would be dropped that the lake does not hold.
+    async fn check_origin(&mut self, partitions: &[i32]) -> Result<(), BoxError> {
+        let Some(bus) = &self.log else {
+            return Ok(());
+        };
+        if let Some(refusal) = &self.refusal {
+            return Err(refusal.as_str().into());
+        }
+        self.table.refresh().await?;
+        let checked = origin::check(&self.table, &self.config.url, bus, Some(partitions)).await;
+        if let Err(error @ Error::AnotherLog { .. }) = &checked {
+            self.refusal = Some(error.to_string());
+        }
+        Ok(checked?)
     }
 
     /// The way to this writer once it runs.
@@ -340,6 +382,7 @@ impl Stage for Writer {
         }
         // Their fences are read before the first of their rows.
         self.stale = true;
+        self.check_origin(partitions).await?;
         Ok(BTreeMap::new())
     }
 

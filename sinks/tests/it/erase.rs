@@ -8,14 +8,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
-use weir_broker::Broker;
-use weir_bus::{Outgoing, Producer, Stage as _};
-use weir_records::{Erasure, Target, topic};
+use weir_bus::Stage as _;
+use weir_records::{Erasure, Target};
 use weir_sinks::lake::{self, Config, Erased, Writer};
 
 use crate::support::{
-    NOON, assert_holds, assigned, at_once, data_files, fences, metric, on_disk, open, record,
-    records, rows, time,
+    Bus, NOON, assert_holds, assigned, at_once, data_files, fences, metric, on_disk, open, record,
+    records, rows, time, until,
 };
 
 /// The messages of tenant-1's sender-4 are those of offset 4, 37, 103, 136 and so on.
@@ -49,15 +48,9 @@ async fn answered(
     erasing.await.unwrap().unwrap()
 }
 
-async fn until(writer: &mut Writer, mut done: impl AsyncFnMut() -> bool) {
-    for _ in 0..6_000 {
-        writer.tick().await.unwrap();
-        if done().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("never done");
+async fn follow(writer: &mut Writer, registry: &Registry, bus: &Bus, stop: &CancellationToken) {
+    let followed = writer.follow(&bus.config, registry, stop.clone()).await;
+    followed.unwrap();
 }
 
 fn assert_forgotten(folder: &Path, offsets: &[i64]) {
@@ -184,50 +177,6 @@ async fn a_file_without_any_other_row_goes_and_the_table_goes_on() {
     assert_eq!(metric(&registry, "weir_lake_failures_total"), 0.0);
 }
 
-/// A broker with Weir's topics, and erasures written into theirs.
-pub struct Bus {
-    pub broker: Broker,
-    pub config: weir_bus::Config,
-    producer: Producer,
-    _folder: tempfile::TempDir,
-}
-
-impl Bus {
-    pub async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let broker = Broker::start(
-            weir_broker::Config::new(([127, 0, 0, 1], 0).into(), folder.path()),
-            &Registry::new(),
-        )
-        .await
-        .unwrap();
-        let config = weir_bus::Config {
-            brokers: broker.address().to_string(),
-            ..weir_bus::Config::default()
-        };
-        weir_bus::create_topics(&config, Duration::from_hours(1), None)
-            .await
-            .unwrap();
-        Self {
-            producer: Producer::new(&config, &Registry::new()).unwrap(),
-            broker,
-            config,
-            _folder: folder,
-        }
-    }
-
-    pub async fn erase(&self, erasure: Erasure) {
-        let record = Outgoing {
-            topic: topic::ERASURES,
-            partition: Some(0),
-            key: Vec::new(),
-            payload: erasure.encode(),
-        };
-        let answers = self.producer.send(vec![record]).unwrap().await;
-        assert!(answers[0].is_ok());
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_topic_is_followed_and_a_kill_before_the_deletion_leaves_nothing() {
     let bus = Bus::start().await;
@@ -235,13 +184,8 @@ async fn the_topic_is_followed_and_a_kill_before_the_deletion_leaves_nothing() {
     let config = at_once(folder.path());
     let stop = CancellationToken::new();
     let (mut writer, registry) = open(&config).await;
-    let follow = |writer: &Writer, registry: &Registry| {
-        writer
-            .eraser()
-            .follow(&bus.config, registry, stop.clone())
-            .unwrap();
-    };
-    follow(&writer, &registry);
+    bus.accept(0, 120).await;
+    follow(&mut writer, &registry, &bus, &stop).await;
     assigned(&mut writer, 0..1).await;
     // Taken at once, committed when it is known that nothing is to be left out.
     writer.handle(&records(0, 0..60)).await.unwrap();
@@ -258,7 +202,8 @@ async fn the_topic_is_followed_and_a_kill_before_the_deletion_leaves_nothing() {
         metric(&registry, "weir_lake_files_removed_total") == 1.0
     })
     .await;
-    assert_eq!(lake::erased_up_to(&config).await.unwrap(), Some(0));
+    let mark = lake::erased_up_to(&config, &bus.config).await.unwrap();
+    assert_eq!(mark, Some(0));
     assert_forgotten(folder.path(), &[4, 37]);
     drop(writer);
 
@@ -267,7 +212,7 @@ async fn the_topic_is_followed_and_a_kill_before_the_deletion_leaves_nothing() {
         fs::write(path, bytes).unwrap();
     }
     let (mut writer, registry) = open(&config).await;
-    follow(&writer, &registry);
+    follow(&mut writer, &registry, &bus, &stop).await;
     assigned(&mut writer, 0..1).await;
     // Offset 103 was said before the erasure and is read only now.
     writer.handle(&records(0, 60..120)).await.unwrap();
@@ -291,11 +236,11 @@ async fn rows_of_a_writer_that_did_not_know_are_found_at_its_next_start() {
     let config = at_once(folder.path());
     let stop = CancellationToken::new();
     let (mut first, registry) = open(&config).await;
-    let eraser = first.eraser();
-    eraser.follow(&bus.config, &registry, stop.clone()).unwrap();
+    bus.accept(0, 20).await;
+    follow(&mut first, &registry, &bus, &stop).await;
     bus.erase(of_sender(110)).await;
     until(&mut first, async || {
-        lake::erased_up_to(&config).await.unwrap() == Some(0)
+        lake::erased_up_to(&config, &bus.config).await.unwrap() == Some(0)
     })
     .await;
     // Another writer commits a row that is erased, and is killed before it learns of it.
@@ -306,8 +251,7 @@ async fn rows_of_a_writer_that_did_not_know_are_found_at_its_next_start() {
     assert_eq!(rows(folder.path()).await.len(), 20);
 
     let (mut again, registry) = open(&config).await;
-    let eraser = again.eraser();
-    eraser.follow(&bus.config, &registry, stop.clone()).unwrap();
+    follow(&mut again, &registry, &bus, &stop).await;
     until(&mut again, async || {
         metric(&registry, "weir_lake_erased_rows_total") == 1.0
             && metric(&registry, "weir_lake_files_removed_total") == 1.0

@@ -13,8 +13,8 @@ use weir_records::{Judged, Source};
 use weir_store::embedded::Store;
 use weir_store::{Erase, Erased, Error, History, Page, PageRequest};
 
-use crate::erase::{Bus, of_message, of_sender};
-use crate::support::{NOON, judged, metric, record, record_of, records, time};
+use crate::erase::{of_message, of_sender};
+use crate::support::{Bus, NOON, judged, metric, record, record_of, records, time};
 
 fn stage(store: Arc<dyn History>) -> (impl Stage, Registry) {
     let registry = Registry::new();

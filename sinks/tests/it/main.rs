@@ -13,6 +13,7 @@ mod failure;
 mod history;
 mod kill;
 mod once;
+mod origin;
 mod rate;
 mod retention;
 mod support;

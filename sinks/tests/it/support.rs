@@ -15,8 +15,9 @@ use jiff::Timestamp;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use prometheus::Registry;
 use url::Url;
-use weir_bus::{Record, Stage};
-use weir_records::{Action, Judged, Message, Scores, Sentiment, Source, Verdict, topic};
+use weir_broker::Broker;
+use weir_bus::{Outgoing, Producer, Record, Stage};
+use weir_records::{Action, Erasure, Judged, Message, Scores, Sentiment, Source, Verdict, topic};
 use weir_sinks::lake::{Config, Writer};
 
 pub const NOON: &str = "2026-03-01T12:00:00Z";
@@ -97,6 +98,18 @@ pub async fn open(config: &Config) -> (Writer, Registry) {
 pub async fn assigned(writer: &mut Writer, partitions: std::ops::Range<i32>) {
     let partitions: Vec<i32> = partitions.collect();
     assert!(writer.assigned(&partitions).await.unwrap().is_empty());
+}
+
+/// Runs the writer until something is so.
+pub async fn until(writer: &mut Writer, mut done: impl AsyncFnMut() -> bool) {
+    for _ in 0..6_000 {
+        writer.tick().await.unwrap();
+        if done().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never done");
 }
 
 /// The value of a counter or gauge, summed over its labels.
@@ -268,4 +281,60 @@ pub fn data_files(folder: &Path) -> Vec<PathBuf> {
     }
     files.sort();
     files
+}
+
+/// A broker with Weir's topics, and what is written into them.
+pub struct Bus {
+    pub broker: Broker,
+    pub config: weir_bus::Config,
+    producer: Producer,
+    _folder: tempfile::TempDir,
+}
+
+impl Bus {
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = Broker::start(
+            weir_broker::Config::new(([127, 0, 0, 1], 0).into(), folder.path()),
+            &Registry::new(),
+        )
+        .await
+        .unwrap();
+        let config = weir_bus::Config {
+            brokers: broker.address().to_string(),
+            ..weir_bus::Config::default()
+        };
+        weir_bus::create_topics(&config, Duration::from_hours(1), None)
+            .await
+            .unwrap();
+        Self {
+            producer: Producer::new(&config, &Registry::new()).unwrap(),
+            broker,
+            config,
+            _folder: folder,
+        }
+    }
+
+    pub async fn erase(&self, erasure: Erasure) {
+        self.write(topic::ERASURES, 0, vec![erasure.encode()]).await;
+    }
+
+    /// Takes the log of accepted messages on by so many, of which nobody reads what they say.
+    pub async fn accept(&self, partition: i32, messages: usize) {
+        let payloads = vec![b"message".to_vec(); messages];
+        self.write(topic::MESSAGES, partition, payloads).await;
+    }
+
+    async fn write(&self, topic: &'static str, partition: i32, payloads: Vec<Vec<u8>>) {
+        let record = |payload| Outgoing {
+            topic,
+            partition: Some(partition),
+            key: Vec::new(),
+            payload,
+        };
+        let records = payloads.into_iter().map(record).collect();
+        for answer in self.producer.send(records).unwrap().await {
+            answer.unwrap();
+        }
+    }
 }
