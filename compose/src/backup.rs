@@ -39,6 +39,8 @@ const FORMAT: u32 = 1;
 const STORE_TIME: Duration = Duration::from_hours(24);
 /// Erasing and upkeep may take files away under a copy of the lake; then it is begun again.
 const TRIES: usize = 5;
+/// The lake, where it lies in the data folder.
+const LAKE: &str = "lake";
 /// The log of a Delta table, and the hint in it where to begin to read.
 const LOG: &str = "_delta_log";
 const LAST_CHECKPOINT: &str = "_last_checkpoint";
@@ -98,11 +100,19 @@ impl Backup {
         let copied = client::block_on(copy_running(&client, data, &part, &bar));
         bar.finish_and_clear();
         end(copied, &part, &self.to)?;
+        let to = self.to.display();
+        let mut out = io::stdout();
         writeln!(
-            io::stdout(),
-            "{} holds all that was accepted before it was begun; `weir restore` makes a data folder of it",
-            self.to.display()
+            out,
+            "{to} holds all that was accepted before it was begun; `weir restore` makes a data folder of it"
         )?;
+        if !self.to.join(LAKE).is_dir() {
+            writeln!(
+                out,
+                "The lake is not in {} and so not in {to}: what is restored begins a new one",
+                data.display()
+            )?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -135,6 +145,13 @@ impl Restore {
             whole.made_at,
             self.data.display()
         )?;
+        if !self.data.join(LAKE).is_dir() {
+            writeln!(
+                io::stdout(),
+                "The lake is not in the copy. One that Weir has written since holds what this log lacks, and is \
+                 refused: name a new folder in the setting `lake`"
+            )?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -164,11 +181,9 @@ async fn copy_running(client: &Client, data: &Path, to: &Path, bar: &ProgressBar
         return Err(error);
     }
 
-    let lake = data.join("lake");
+    let lake = data.join(LAKE);
     if lake.is_dir() {
-        copier.lake(&lake, &to.join("lake")).await?;
-    } else {
-        bar.println("the lake is not in the data folder and not in the copy");
+        copier.lake(&lake, &to.join(LAKE)).await?;
     }
     for name in upstream(&broker.join("topics"))? {
         let place = Path::new("topics").join(name);

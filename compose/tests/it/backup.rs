@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 
 use crate::path::all_stored;
-use crate::support::{Weir, sample, text_of, weir};
+use crate::support::{Weir, eventually, sample, text_of, weir};
 
 const BATCH: usize = 20;
 
@@ -112,6 +112,65 @@ fn the_log_is_not_cut_under_a_backup_and_there_is_one_at_a_time() {
     weir.stop();
     weir.restart(&[]);
     assert!(!left.exists());
+}
+
+#[test]
+fn a_lake_that_is_ahead_of_a_restored_log_is_refused_and_a_new_one_taken() {
+    let mut running = Weir::start();
+    let key = running.admin_key();
+    let lake = running.data().with_file_name("lake");
+    let outside = [("WEIR_LAKE", lake.to_str().unwrap())];
+    running.stop();
+    fs::remove_dir_all(running.data().join("lake")).unwrap();
+    running.restart(&outside);
+
+    let before = messages("before", BATCH);
+    send(&running, &key, &before);
+    all_stored(&running, &key, &before);
+    let copy = running.data().with_file_name("copy");
+    let output = running.tool(&["backup", "--to", copy.to_str().unwrap()]);
+    assert!(
+        text_of(&output).contains("The lake is not in"),
+        "{}",
+        text_of(&output)
+    );
+    let lost = messages("lost", 5 * BATCH);
+    for batch in lost.chunks(BATCH) {
+        send(&running, &key, batch);
+    }
+    let all = [before.as_slice(), &lost].concat();
+    all_stored(&running, &key, &all);
+    // The lake has them when the process has stopped.
+    running.stop();
+
+    fs::remove_dir_all(running.data()).unwrap();
+    let output = weir()
+        .arg("restore")
+        .arg(&copy)
+        .arg("--data")
+        .arg(running.data())
+        .output()
+        .unwrap();
+    assert!(
+        text_of(&output).contains("name a new folder"),
+        "{}",
+        text_of(&output)
+    );
+    running.launch(&outside);
+    eventually("it is refused", || {
+        running.log().contains("was written from another log")
+    });
+    running.kill();
+    assert!(running.log().contains(lake.to_str().unwrap()));
+
+    let lake = running.data().with_file_name("new-lake");
+    running.restart(&[("WEIR_LAKE", lake.to_str().unwrap())]);
+    let after = messages("after", BATCH);
+    send(&running, &key, &after);
+    let ids = "SELECT count(DISTINCT message_id) FROM messages WHERE message_id LIKE 'after-%'";
+    eventually("what is new is there", || {
+        running.sql(&key, ids)[0][0] == json!(BATCH)
+    });
 }
 
 #[test]
