@@ -52,6 +52,25 @@ pub(crate) fn hold_log(root: &Path) -> std::io::Result<Option<File>> {
     }
 }
 
+/// Removes the copy of the store that a backup left which broke off: what is erased from the
+/// store must not stay in it. One that is being made stays.
+///
+/// # Errors
+/// The folder can't be written.
+pub(crate) fn remove_left_copy(root: &Path) -> std::io::Result<()> {
+    let copy = root.join(STORE_COPY);
+    if !copy.exists() {
+        return Ok(());
+    }
+    let Some(_held) = hold_log(root)? else {
+        return Ok(());
+    };
+    match fs::remove_dir_all(copy) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// An opened, locked data folder.
 #[derive(Debug)]
 pub(crate) struct DataDir {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backends::Backends;
 use crate::config::{self, Config};
-use crate::data::{DataDir, STORE_COPY};
+use crate::data::{self, DataDir, STORE_COPY};
 use crate::roles::Role;
 use crate::run::{self, Limits, Stages};
 use crate::{admin, check, first_run, logs, memory, retention, runtime, serve, signals};
@@ -86,12 +86,8 @@ async fn up(config: Config, roles: &[Role]) -> Result<()> {
         };
         if let Some(store) = &backends.embedded {
             let copy = data.path(STORE_COPY);
-            // Of a backup that broke off.
-            match std::fs::remove_dir_all(&copy) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!(%error, copy = %copy.display(), "can't remove what a backup left");
-                }
-                _ => {}
+            if let Err(error) = data::remove_left_copy(&data.path("")) {
+                tracing::warn!(%error, copy = %copy.display(), "can't remove what a backup left");
             }
             started.offer(admin::backup::router(auth.clone(), store.clone(), copy));
             let stop = stages.door().clone();

@@ -249,6 +249,7 @@ impl Erasing {
             tracing::error!(%error, "an erasure is left to the sinks");
             away("it is erased as soon as the store can be used again; asking again does no harm")
         })?;
+        self.remove_left_copy().await?;
         tracing::info!(
             id = written.offset,
             tenant = erasure.tenant,
@@ -263,6 +264,22 @@ impl Erasing {
             history_messages: erased.messages,
             lake: self.lake_is_through(written.offset).await?,
         })
+    }
+
+    /// Of a backup that broke off. One that is still being copied has been waited for.
+    async fn remove_left_copy(&self) -> Result<(), Problem> {
+        let Some(data) = self.log.clone() else {
+            return Ok(());
+        };
+        let remove = move || data::remove_left_copy(&data);
+        let removed = tokio::task::spawn_blocking(remove).await;
+        removed
+            .map_err(std::io::Error::other)
+            .flatten()
+            .map_err(|error| {
+                tracing::error!(%error, "can't remove what a backup left");
+                away("a copy of the store that a backup left can't be removed; asking again does no harm")
+            })
     }
 
     async fn lake_is_through(&self, id: i64) -> Result<Lake, Problem> {

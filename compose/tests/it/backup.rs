@@ -103,11 +103,20 @@ fn the_log_is_not_cut_under_a_backup_and_there_is_one_at_a_time() {
         text_of(&second)
     );
     assert!(!copy.exists());
-    drop(held);
-    assert_eq!(weir.call("POST", "/v1/admin/log/cut", &key, None).0, 200);
 
-    // What one left that was killed goes with the next start.
+    // What one left that was killed goes with the next erasure, and with the next start.
     let left = weir.data().join("store-copy");
+    fs::create_dir(&left).unwrap();
+    let erase = || {
+        let erased = weir.tool(&["erase", "--sender", "ann", "--yes"]);
+        assert!(erased.status.success(), "{}", text_of(&erased));
+    };
+    erase();
+    assert!(left.exists(), "a backup may still want it");
+    drop(held);
+    erase();
+    assert!(!left.exists());
+    assert_eq!(weir.call("POST", "/v1/admin/log/cut", &key, None).0, 200);
     fs::create_dir(&left).unwrap();
     weir.stop();
     weir.restart(&[]);
