@@ -146,7 +146,7 @@ impl Writer {
                 continue;
             }
             let (tenant, what) = (&repeat.erasure.tenant, what(&repeat.erasure));
-            match self.store.erase(tenant, &what).await {
+            match self.store.erase_late(tenant, &what).await {
                 Ok(erased) => {
                     self.failing = false;
                     self.metrics.erased.inc_by(erased.messages);

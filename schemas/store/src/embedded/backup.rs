@@ -3,7 +3,7 @@
 //! The copy is a store of its own, filled from a snapshot: all that was written before one
 //! moment and nothing after it, so a fence and the rows up to it, a user and the address
 //! that is taken with him. Reading it is done in parts, between which others may have the
-//! tables to themselves; what erases and purges waits until the copy is made.
+//! tables to themselves; what purges waits until the copy is made.
 //!
 //! A copy keeps what is erased from the store later.
 
@@ -45,8 +45,15 @@ impl Store {
     pub async fn backup(&self, to: &Path) -> Result<BackedUp, Error> {
         let to = to.to_owned();
         self.blocking(move |store| {
-            let _one = store.upkeep.lock();
-            store.backup(&to)
+            let copied = {
+                let _one = store.upkeep.lock();
+                store.backup(&to)
+            };
+            // The copy is none the worse for it, and the next call tries again.
+            if let Err(error) = store.purge_left() {
+                tracing::warn!(%error, "what was erased during a copy is not purged yet");
+            }
+            copied
         })
         .await
     }

@@ -3,8 +3,13 @@
 //! A step is one write like any other: what it takes away goes all at once, with the note
 //! that files still hold it. The fence keeps out what comes again from the topic, because
 //! it is read under the same lock as rows are written.
+//!
+//! Steps need no turn of their own: they go on while files are merged or copied. Whoever
+//! asks for an erasure then waits for its turn to purge; who comes behind with the rest of it
+//! does not.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use fjall::OwnedWriteBatch;
 use jiff::Timestamp;
@@ -23,20 +28,49 @@ pub(super) const STEP: usize = 500;
 impl Store {
     pub(super) async fn erase_rows(&self, tenant: String, what: Erase) -> Result<Erased, Error> {
         self.blocking(move |store| {
-            let _one = store.upkeep.lock();
-            let messages = match &what {
-                Erase::Message { id, up_to } => store.erase_message(&tenant, id, *up_to)?,
-                Erase::Sender { name, up_to } => store.erase_sender(&tenant, name, *up_to)?,
-            };
-            // Also where nothing was found: a call before this one may have stopped here.
-            store.purge()?;
+            let messages = store.erase_what(&tenant, &what)?;
+            {
+                let _one = store.upkeep.lock();
+                // Also where nothing was found: a call before this one may have stopped here.
+                store.purge()?;
+            }
+            store.purge_left()?;
             Ok(Erased { messages })
         })
         .await
     }
+
+    pub(super) async fn erase_late_rows(
+        &self,
+        tenant: String,
+        what: Erase,
+    ) -> Result<Erased, Error> {
+        let erase = move |store: &Inner| {
+            let messages = store.erase_what(&tenant, &what)?;
+            Ok((messages, store.noted()?.is_some()))
+        };
+        let (messages, noted) = self.blocking::<_, Error>(erase).await?;
+        if noted {
+            let inner = Arc::clone(&self.inner);
+            // Nobody waits for it: should it be broken off, the note stays.
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = inner.purge_left() {
+                    tracing::warn!(%error, "what was erased is not purged yet");
+                }
+            });
+        }
+        Ok(Erased { messages })
+    }
 }
 
 impl Inner {
+    fn erase_what(&self, tenant: &str, what: &Erase) -> Result<u64, Error> {
+        match what {
+            Erase::Message { id, up_to } => self.erase_message(tenant, id, *up_to),
+            Erase::Sender { name, up_to } => self.erase_sender(tenant, name, *up_to),
+        }
+    }
+
     pub(super) fn erase_message(
         &self,
         tenant: &str,
@@ -72,7 +106,7 @@ impl Inner {
                         &gone.into_iter().collect(),
                     )?;
                 }
-                purge::note(tables, batch, purge::EVERYTHING)?;
+                purge::note(tables, writer, batch, purge::EVERYTHING)?;
                 Ok(1)
             },
             |_| {},
@@ -142,7 +176,7 @@ fn erase_step(
             gone.extend(remove(tables, batch, &record::read(&found)?));
             rows += 1;
             if rows == 1 {
-                purge::note(tables, batch, purge::EVERYTHING)?;
+                purge::note(tables, writer, batch, purge::EVERYTHING)?;
             }
             if rows as usize == STEP {
                 return Ok((rows, Some(position)));

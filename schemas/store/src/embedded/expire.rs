@@ -65,7 +65,7 @@ impl Store {
         retention.check()?;
         let (retention, today) = (retention.clone(), keys::day(now.as_microsecond()));
         self.blocking(move |store| {
-            let _one = store.upkeep.lock();
+            let one = store.upkeep.lock();
             let mut all = Expired::default();
             // Rows first: the text of what goes altogether need not go before.
             for due in [Due::Verdicts, Due::Texts] {
@@ -89,6 +89,8 @@ impl Store {
                 }
             }
             store.purge()?;
+            drop(one);
+            store.purge_left()?;
             Ok(all)
         })
         .await
@@ -174,7 +176,7 @@ fn step(
                 return Ok(step);
             }
             if rows == 0 {
-                purge::note(tables, batch, purge::RECORDS)?;
+                purge::note(tables, writer, batch, purge::RECORDS)?;
             }
             rows += 1;
             last = Some(position);

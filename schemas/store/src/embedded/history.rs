@@ -128,6 +128,10 @@ impl History for Store {
     async fn erase(&self, tenant: &str, what: &Erase) -> Result<Erased, Error> {
         self.erase_rows(tenant.to_owned(), what.clone()).await
     }
+
+    async fn erase_late(&self, tenant: &str, what: &Erase) -> Result<Erased, Error> {
+        self.erase_late_rows(tenant.to_owned(), what.clone()).await
+    }
 }
 
 impl Store {

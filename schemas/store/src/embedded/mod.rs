@@ -57,7 +57,7 @@ struct Inner {
     /// How often the tables were opened.
     opened: AtomicU64,
     fences: RwLock<BTreeMap<i32, i64>>,
-    /// One at a time: what erases, purges or copies.
+    /// One at a time: what purges, copies, or looks for what has run out.
     upkeep: Mutex<()>,
     folder: Folder,
 }
@@ -67,6 +67,8 @@ struct Inner {
 struct Writer {
     number: u64,
     known_buckets: HashSet<Vec<u8>>,
+    /// How often it was noted that something is to be purged.
+    notes: u64,
     broken: bool,
 }
 
@@ -161,6 +163,7 @@ impl Inner {
         *writer = Writer {
             number,
             known_buckets: HashSet::new(),
+            notes: writer.notes,
             broken: false,
         };
         *self.fences.write() = fences;

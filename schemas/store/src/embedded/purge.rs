@@ -17,13 +17,13 @@
 //! everything goes on; it needs as much free space as they take.
 //!
 //! What is to be purged is noted with what erases it, so a crash between the two is made
-//! good by the next call.
+//! good by the next call. The note goes with the purge, unless another came meanwhile.
 
 use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fjall::{Keyspace, OwnedWriteBatch};
+use fjall::{Keyspace, OwnedWriteBatch, UserValue};
 
 use super::tables::{Tables, failed};
 use super::{Inner, UNPURGED, Writer};
@@ -44,7 +44,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const REST: Duration = Duration::from_secs(5);
 
 /// Notes, with what erases something, that files still hold it.
-pub(super) fn note(tables: &Tables, batch: &mut OwnedWriteBatch, what: i64) -> Result<(), Error> {
+pub(super) fn note(
+    tables: &Tables,
+    writer: &mut Writer,
+    batch: &mut OwnedWriteBatch,
+    what: i64,
+) -> Result<(), Error> {
+    writer.notes += 1;
     let noted = tables.meta.get(UNPURGED).map_err(failed)?;
     let what = if noted.is_some_and(|noted| *noted == EVERYTHING.to_be_bytes()) {
         EVERYTHING
@@ -59,8 +65,9 @@ impl Inner {
     /// Takes out of the files what was erased before; cheap where there is nothing.
     /// Whoever calls holds `upkeep`.
     pub(super) fn purge(&self) -> Result<(), Error> {
-        let noted = self.read()?.meta.get(UNPURGED).map_err(failed)?;
-        let Some(noted) = noted else {
+        // What is noted from now on may come too late for this one.
+        let notes = self.writer.lock().notes;
+        let Some(noted) = self.noted()? else {
             return Ok(());
         };
         let began = Instant::now();
@@ -77,14 +84,37 @@ impl Inner {
             }
         }
         self.let_go()?;
-        let fill = |tables: &Tables, _: &mut Writer, batch: &mut OwnedWriteBatch| {
-            batch.remove(&tables.meta, UNPURGED);
-            Ok::<_, Error>(())
-        };
-        self.write(fill, |()| {})?;
+        self.take_note_away(notes)?;
         let took = began.elapsed().as_millis();
         tracing::info!(milliseconds = took, "what was erased was purged");
         Ok(())
+    }
+
+    /// Purges what is noted, unless somebody holds `upkeep`: whoever does calls this when
+    /// he has let it go, so that nothing stays that was left to him.
+    pub(super) fn purge_left(&self) -> Result<(), Error> {
+        while self.noted()?.is_some() {
+            let Some(_one) = self.upkeep.try_lock() else {
+                return Ok(());
+            };
+            self.purge()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn noted(&self) -> Result<Option<UserValue>, Error> {
+        self.read()?.meta.get(UNPURGED).map_err(failed)
+    }
+
+    /// All is purged that was noted when there were so many notes.
+    fn take_note_away(&self, notes: u64) -> Result<(), Error> {
+        let fill = |tables: &Tables, writer: &mut Writer, batch: &mut OwnedWriteBatch| {
+            if writer.notes == notes {
+                batch.remove(&tables.meta, UNPURGED);
+            }
+            Ok::<_, Error>(())
+        };
+        self.write(fill, |()| {})
     }
 
     /// Makes the engine go on with a new log and delete the old one.
@@ -252,5 +282,45 @@ mod tests {
         };
         assert_eq!(store.erase("acme", &what).await.unwrap().messages, 0);
         assert_eq!(files_with(folder.path(), text), 0);
+    }
+
+    #[test]
+    fn what_comes_late_waits_for_no_merge_and_is_purged_by_whoever_was_at_it() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (row, text) = erase::tests::row();
+        let store = Store::open(folder.path()).unwrap();
+        let what = crate::Erase::Message {
+            id: "m".to_owned(),
+            up_to: jiff::Timestamp::MAX,
+        };
+        runtime.block_on(store.write(0, &[row])).unwrap();
+        // As one that merges or copies.
+        let one = store.inner.upkeep.lock();
+        let erased = runtime.block_on(store.erase_late("acme", &what)).unwrap();
+        assert_eq!(erased.messages, 1);
+        let found = runtime.block_on(store.message("acme", "m")).unwrap();
+        assert!(found.is_none());
+        assert_ne!(files_with(folder.path(), text), 0);
+        drop(one);
+        while store.inner.noted().unwrap().is_some() {
+            store.inner.purge_left().unwrap();
+        }
+        assert_eq!(files_with(folder.path(), text), 0);
+    }
+
+    #[tokio::test]
+    async fn a_purge_leaves_the_note_of_what_was_erased_after_it_began() {
+        let folder = tempfile::tempdir().unwrap();
+        let (row, _) = erase::tests::row();
+        let store = Store::open(folder.path()).unwrap();
+        store.write(0, &[row]).await.unwrap();
+        let before = store.inner.writer.lock().notes;
+        let erased = store.inner.erase_message("acme", "m", jiff::Timestamp::MAX);
+        assert_eq!(erased.unwrap(), 1);
+        store.inner.take_note_away(before).unwrap();
+        assert!(store.inner.noted().unwrap().is_some());
+        store.inner.purge_left().unwrap();
+        assert!(store.inner.noted().unwrap().is_none());
     }
 }
