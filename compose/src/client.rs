@@ -10,6 +10,9 @@ use serde::Deserialize;
 
 use crate::data;
 
+/// How long an answer may take, unless a request says otherwise.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
+
 /// How to reach a running Weir.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Connection {
@@ -62,7 +65,7 @@ impl Connection {
         };
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
-            .timeout(Duration::from_secs(120))
+            .timeout(TIMEOUT)
             .tcp_nodelay(true)
             .build()
             .context("the HTTP client can't be set up")?;

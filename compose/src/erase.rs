@@ -45,7 +45,7 @@ pub(crate) struct Command {
     /// Do not ask
     #[arg(long)]
     yes: bool,
-    /// Seconds to wait for the lake and the log
+    /// Seconds to wait for the store, the lake and the log
     #[arg(long, default_value_t = 120)]
     wait: u64,
     #[command(flatten)]
@@ -87,8 +87,17 @@ impl Command {
     async fn erase(&self, client: &Client) -> Result<ExitCode> {
         let give_up = Instant::now() + Duration::from_secs(self.wait);
         let wanted = json!({"tenant": self.tenant, "sender": self.sender, "message": self.message});
-        let begun = ask(client, Method::POST, "/v1/admin/erasures", Some(&wanted)).await?;
-        let begun: Begun = serde_json::from_value(begun).context("the answer is not understood")?;
+        // It is answered when the store's files are written anew.
+        let request = client
+            .request(Method::POST, "/v1/admin/erasures")
+            .json(&wanted)
+            .timeout(Duration::from_secs(self.wait).max(client::TIMEOUT));
+        let begun: Begun = client
+            .send(request)
+            .await?
+            .json()
+            .await
+            .context("the answer is not understood")?;
         say(&format!(
             "history  {} messages of tenant {} are gone",
             begun.history_messages, begun.tenant
