@@ -140,6 +140,10 @@ impl DataDir {
         fs::create_dir_all(&secrets)
             .and_then(|()| fs::set_permissions(&secrets, fs::Permissions::from_mode(0o700)))
             .with_context(|| format!("can't create {}", secrets.display()))?;
+        // So that it is ours: a backup that root makes is to lock it, not to own it.
+        if let Err(error) = hold_log(root) {
+            tracing::warn!(%error, "`log-lock` can't be opened: make it this user's, or the log can't be cut");
+        }
         Ok(Self {
             root: root.to_owned(),
             _lock: lock,
@@ -245,6 +249,14 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(refusal.contains("in use by another Weir"), "{refusal}");
+    }
+
+    #[test]
+    fn the_lock_of_the_log_is_made_by_whoever_opens_the_folder_and_left_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let _data = DataDir::open(folder.path(), Duration::ZERO).unwrap();
+        assert!(folder.path().join("log-lock").is_file());
+        assert!(hold_log(folder.path()).unwrap().is_some());
     }
 
     #[test]
