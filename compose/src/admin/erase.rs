@@ -194,7 +194,8 @@ async fn cut(
         away("the log can't be cut now")
     })?;
     if let Some(None) = held {
-        let detail = "a backup is being made; cut the log when it is done";
+        let detail =
+            "a backup is being made, or the log is being cut already; ask again when that is done";
         return Err(Problem::new(Code::Conflict, detail));
     }
     let unavailable = |error: weir_bus::Error| {
