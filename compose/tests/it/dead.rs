@@ -12,7 +12,7 @@ use weir_records::{DeadLetter, Message, Source, topic};
 use crate::support::{Weir, eventually, text_of};
 
 /// Writes records into the broker's folder, while no Weir runs on it.
-fn write(data: &Path, records: Vec<Outgoing>) {
+pub(crate) fn write(data: &Path, records: Vec<Outgoing>) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -33,7 +33,7 @@ fn write(data: &Path, records: Vec<Outgoing>) {
     });
 }
 
-fn message(tenant: &str, id: &str, text: &str) -> Message {
+pub(crate) fn message(tenant: &str, id: &str, text: &str) -> Message {
     let now = jiff::Timestamp::now();
     Message {
         tenant: tenant.to_owned(),
@@ -57,8 +57,26 @@ fn record(topic: &'static str, payload: Vec<u8>) -> Outgoing {
     }
 }
 
+/// The letter of a message on which an older model failed; today's does not.
+pub(crate) fn letter(refused: Message, offset: i64) -> Outgoing {
+    let letter = DeadLetter {
+        stage: "process".to_owned(),
+        reason: "model_refused".to_owned(),
+        topic: topic::MESSAGES.to_owned(),
+        source: Source {
+            partition: 0,
+            offset,
+        },
+        key: topic::key("default", "lobby").into(),
+        payload: refused.encode().into(),
+        failed_at: jiff::Timestamp::now(),
+        resolution: None,
+    };
+    record(topic::DEAD, letter.encode())
+}
+
 /// The letters that `weir dead list` prints as JSON.
-fn listed(weir: &Weir, args: &[&str]) -> Vec<Value> {
+pub(crate) fn listed(weir: &Weir, args: &[&str]) -> Vec<Value> {
     let args = [&["dead", "list", "--format", "json"], args].concat();
     let output = weir.tool(&args);
     assert!(output.status.success(), "{}", text_of(&output));
@@ -93,21 +111,7 @@ fn poison_is_listed_replayed_once_and_discarded_from_the_command_line() {
     eventually("the history has the message", || stored(&weir, &key) == 1);
     weir.stop();
 
-    // An older model failed on a text that today's does not.
     let refused = message("default", "m-2", "you are a complete idiot");
-    let letter = DeadLetter {
-        stage: "process".to_owned(),
-        reason: "model_refused".to_owned(),
-        topic: topic::MESSAGES.to_owned(),
-        source: Source {
-            partition: 0,
-            offset: 1_000_000,
-        },
-        key: topic::key("default", "lobby").into(),
-        payload: refused.encode().into(),
-        failed_at: jiff::Timestamp::now(),
-        resolution: None,
-    };
     write(
         &weir.data(),
         vec![
@@ -116,7 +120,7 @@ fn poison_is_listed_replayed_once_and_discarded_from_the_command_line() {
                 topic::MESSAGES,
                 message("default", "m-1", "quite another text").encode(),
             ),
-            record(topic::DEAD, letter.encode()),
+            letter(refused, 1_000_000),
         ],
     );
     weir.restart(&[]);

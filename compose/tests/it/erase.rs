@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use serde_json::{Value, json};
 
+use crate::dead;
 use crate::path::all_stored;
 use crate::support::{Weir, eventually, text_of};
 
@@ -197,6 +198,52 @@ fn what_a_sender_said_is_in_no_file_and_behind_no_door() {
     eventually("SQL shows what was said since", || {
         count(&weir, &admin, "ann") == json!(1)
     });
+}
+
+#[test]
+fn a_dead_letter_of_a_sender_is_behind_no_door_and_only_where_it_was_said_to_stay() {
+    let mut weir = Weir::start();
+    weir.stop();
+    let [ann, bob] = ["ann", "bob"].map(|sender| {
+        let mut message = dead::message("default", &format!("{sender}-0"), &words(sender));
+        message.sender = Some(sender.to_owned());
+        message
+    });
+    let gone = [ann.text.clone()];
+    let letters = vec![dead::letter(ann, 1_000_000), dead::letter(bob, 1_000_001)];
+    dead::write(&weir.data(), letters);
+    weir.restart(&[]);
+    let letters = dead::listed(&weir, &[]);
+    let of = |sender: &str| {
+        let ids = letters.iter().map(|letter| letter["id"].as_str().unwrap());
+        let holds = |id: &&str| text_of(&weir.tool(&["dead", "show", id])).contains(&words(sender));
+        ids.filter(holds).collect::<Vec<_>>()
+    };
+    let (anns, bobs) = (of("ann"), of("bob"));
+    assert_eq!((anns.len(), bobs.len()), (1, 1));
+
+    let done = weir.tool(&["erase", "--sender", "ann", "--cut-log", "--yes"]);
+    assert!(done.status.success(), "{}", text_of(&done));
+    assert_eq!((of("ann").len(), of("bob")), (0, bobs));
+    assert_eq!(dead::listed(&weir, &["--state", "all"]).len(), 1);
+    for args in [
+        &["dead", "replay", anns[0], "--yes"][..],
+        &["dead", "replay", "--all", "--yes"],
+    ] {
+        let said = text_of(&weir.tool(args));
+        assert!(!said.contains(&gone[0]), "{said}");
+    }
+    let admin = weir.admin_key();
+    eventually("the other one is replayed", || {
+        count(&weir, &admin, "bob") == json!(1)
+    });
+    assert_eq!(count(&weir, &admin, "ann"), json!(0));
+    let topic = weir.data().join("broker/topics/weir.dead");
+    let still = holding(&weir.data(), &gone);
+    assert!(
+        still.iter().all(|file| file.starts_with(&topic)),
+        "{still:?}"
+    );
 }
 
 #[test]
