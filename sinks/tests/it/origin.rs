@@ -19,7 +19,7 @@ async fn follow(config: &Config, bus: &Bus) -> Result<(Writer, Registry), lake::
     Ok((writer, registry))
 }
 
-fn refused(answer: Result<Option<i64>, BoxError>) -> String {
+fn refused(answer: Result<BTreeMap<i32, i64>, BoxError>) -> String {
     let error = answer.unwrap_err().to_string();
     assert!(error.contains("written from another log"), "{error}");
     error
@@ -71,10 +71,10 @@ async fn a_log_made_anew_under_a_writer_is_refused_and_stays_so_when_it_has_grow
     assigned(&mut other, 0..1).await;
     other.handle(&records(0, 0..50)).await.unwrap();
     bus.accept(0, 10).await;
-    let error = refused(writer.assigned(0).await);
+    let error = refused(writer.assigned(&[0]).await);
     assert!(error.contains("up to offset 49 of partition 0"), "{error}");
     bus.accept(0, 90).await;
-    refused(writer.assigned(0).await);
+    refused(writer.assigned(&[0]).await);
     bus.broker.shutdown().await;
 }
 
