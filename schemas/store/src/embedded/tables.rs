@@ -7,7 +7,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
+use fjall::compaction::Leveled;
 use fjall::{
     Database, Guard, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, LsmError, PersistMode,
 };
@@ -21,8 +23,8 @@ const CACHE: u64 = 16 * MIB;
 /// The least that the engine takes. Also what is read again after a crash, at most
 /// about twice.
 const LOG: u64 = 64 * MIB;
-/// All buffers of all tables at most; full ones that wait to be written out are 80 MiB.
-const BUFFERS: u64 = 96 * MIB;
+/// All buffers of all tables at most; full ones that wait to be written out are 100 MiB.
+const BUFFERS: u64 = 112 * MIB;
 const OPEN_FILES: usize = 256;
 /// Entries of a batch of the upgrade.
 const AT_ONCE: usize = 1_000;
@@ -63,10 +65,15 @@ impl Tables {
             .separation_threshold(128)
             .staleness_threshold(0.0)
             .age_cutoff(1.0);
+        // Rows come into the lists at as many places as there are names, so a full buffer is
+        // merged with all of the first level. With the engine's files of 64 MiB, that level
+        // grows to 256 MiB before any of it goes on, and writes slow down until it has: files
+        // as large as the buffer keep it at 32 MiB. Holds for stores that are made from now on.
+        let lists = Leveled::default().with_table_target_size(8 * MIB);
         Ok(Self {
             records: db.keyspace("records", || buffer(8).with_kv_separation(Some(records)))?,
             sources: db.keyspace("sources", || buffer(4))?,
-            lists: db.keyspace("lists", || buffer(4))?,
+            lists: db.keyspace("lists", || buffer(8).compaction_strategy(Arc::new(lists)))?,
             accounts: db.keyspace("accounts", || buffer(1))?,
             meta: db.keyspace("meta", || buffer(1))?,
             db: db.clone(),
