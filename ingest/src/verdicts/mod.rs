@@ -2,13 +2,15 @@
 //!
 //! What it keeps true: memory is bounded by bytes, a message that was given two verdicts
 //! shows the first, as the history does, also when the second comes long after it, and one
-//! that was erased shows none.
+//! that was erased shows none. Nor does one that is no longer fresh: the history knows what
+//! of it may still be shown.
 
 mod fences;
 mod follow;
 mod wait;
 
 use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::RwLock;
 use prometheus::IntGauge;
 use weir_records::{Erasure, Erasures, Judged, Message};
@@ -16,6 +18,10 @@ use weir_records::{Erasure, Erasures, Judged, Message};
 pub(crate) use self::follow::follow;
 pub(crate) use self::wait::Waiters;
 use crate::recent::generations::{Generations, Key, Weigh};
+
+/// How long a verdict is fresh. Where little comes nothing is pushed out, and a text is kept
+/// for a day at least by every retention.
+const FRESH: SignedDuration = SignedDuration::from_hours(24);
 
 /// The record as it came: a tenth of what it takes once it is read.
 struct Fresh(Bytes);
@@ -76,10 +82,12 @@ impl Verdicts {
         });
     }
 
-    /// The judged message of that tenant and id.
+    /// The judged message of that tenant and id, if it was received in the last day.
     pub(crate) fn get(&self, key: Key, tenant: &str, id: &str) -> Option<Judged> {
         let record = self.fresh.lock(key).get()?.0.clone();
         let judged = weir_records::judged(&record).ok()?;
-        (judged.message.tenant == tenant && judged.message.id == id).then_some(judged)
+        let message = &judged.message;
+        let fresh = Timestamp::now().duration_since(message.received_at) < FRESH;
+        (fresh && message.tenant == tenant && message.id == id).then_some(judged)
     }
 }

@@ -167,6 +167,24 @@ async fn a_stored_message_is_found_and_its_first_verdict_stays() {
     assert_eq!(stored.len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_fresh_any_more_is_shown_as_the_history_has_it() {
+    let weir = Weir::start().await;
+    let key = weir.full_key("acme").await;
+    weir.send(&key, json!({"channel": "c", "text": "hello", "id": "m"}))
+        .await;
+    let (source, mut message) = weir.accepted_as("acme", "m").await;
+    message.received_at -= jiff::SignedDuration::from_hours(25);
+    let mut judged = weir.judge(source, message).await;
+    behind(&weir, &key, "c").await;
+    // What a retention leaves of it, say.
+    judged.message.text = "what is left".to_owned();
+    weir.store.write(source.partition, &[judged]).await.unwrap();
+    let answer = weir.get("/v1/messages/m", &key).await;
+    assert_eq!(answer.json["status"], "judged");
+    assert_eq!(answer.json["text"], "what is left");
+}
+
 /// Returns when every verdict has come that was there before for the channel's partition.
 async fn behind(weir: &Weir, key: &str, channel: &str) {
     let message = json!({"channel": channel, "text": "the last"});
