@@ -15,7 +15,7 @@ use futures::future::{BoxFuture, FutureExt as _, join_all};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 use weir_bus::{BoxError, Dead, Erased, Outcome, Record, Stage};
-use weir_records::{Erasure, Judged, Target};
+use weir_records::{Erasure, Judged};
 use weir_store::{Erase, Error, History};
 
 use crate::lake::PARTITION_MISMATCH;
@@ -135,7 +135,6 @@ impl Writer {
                 at: Instant::now(),
                 wait: Duration::ZERO,
             });
-            self.erasures.done();
         }
         for _ in 0..self.repeats.len() {
             let Some(mut repeat) = self.repeats.pop_front() else {
@@ -145,7 +144,7 @@ impl Writer {
                 self.repeats.push_back(repeat);
                 continue;
             }
-            let (tenant, what) = (&repeat.erasure.tenant, what(&repeat.erasure));
+            let (tenant, what) = (&repeat.erasure.tenant, Erase::from(&repeat.erasure));
             match self.store.erase_late(tenant, &what).await {
                 Ok(erased) => {
                     self.failing = false;
@@ -256,14 +255,6 @@ impl Stage for Writer {
     async fn tick(&mut self) -> Result<Outcome, BoxError> {
         self.erase().await;
         Ok(Outcome::default())
-    }
-}
-
-fn what(erasure: &Erasure) -> Erase {
-    let up_to = erasure.up_to;
-    match erasure.target.clone() {
-        Target::Message(id) => Erase::Message { id, up_to },
-        Target::Sender(name) => Erase::Sender { name, up_to },
     }
 }
 

@@ -235,16 +235,7 @@ impl Erasing {
         let Some(Ok(written)) = written else {
             return Err(away("nothing was erased: the log takes no records now"));
         };
-        let what = match erasure.target {
-            Target::Sender(name) => Erase::Sender {
-                name,
-                up_to: erasure.up_to,
-            },
-            Target::Message(id) => Erase::Message {
-                id,
-                up_to: erasure.up_to,
-            },
-        };
+        let what = Erase::from(&erasure);
         let erased = self.history.erase(&erasure.tenant, &what).await;
         let erased = erased.map_err(|error| {
             tracing::error!(%error, "an erasure is left to the sinks");

@@ -15,7 +15,6 @@ use weir_bus::{Record, Start, Tail};
 use weir_records::topic;
 
 use crate::Error;
-use crate::accept::check::Sender;
 use crate::ingest::Inner;
 
 /// Starts the reader; it ends with `stop`.
@@ -39,12 +38,7 @@ pub(crate) fn follow(
                 continue;
             };
             inner.clock.saw(message.received_at);
-            let identity = inner.recent.identify(
-                &message.tenant,
-                &message.id,
-                (&message.channel, &message.text),
-                Sender::of(&message),
-            );
+            let identity = inner.recent.identity_of(&message);
             inner.verdicts.unless_erased(&message, || {
                 inner.recent.hear(&identity);
             });

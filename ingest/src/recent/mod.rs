@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use prometheus::IntGauge;
 use tokio::sync::Notify;
-use weir_records::{Erasure, Target};
+use weir_records::{Erasure, Message, Target};
 
 use crate::accept::check::Sender;
 
@@ -115,6 +115,16 @@ impl Recent {
             content: self.hashes.of((channel, text)),
             sender: self.hashes.of((tenant, sender)),
         }
+    }
+
+    /// That of a message in the log.
+    fn identity_of(&self, message: &Message) -> Identity {
+        self.identify(
+            &message.tenant,
+            &message.id,
+            (&message.channel, &message.text),
+            Sender::of(message),
+        )
     }
 
     /// Takes the id for this flight, unless it is known.

@@ -9,7 +9,6 @@ use weir_records::{Erasures, topic};
 
 use super::Recent;
 use crate::Error;
-use crate::accept::check::Sender;
 use crate::clock::Clock;
 
 /// Reads `weir.messages` from where the processor stands to its end, `most` records of
@@ -36,12 +35,7 @@ pub(crate) async fn seed(
             if record.offset < waiting || erased.cover(&message) {
                 return;
             }
-            recent.accept(&recent.identify(
-                &message.tenant,
-                &message.id,
-                (&message.channel, &message.text),
-                Sender::of(&message),
-            ));
+            recent.accept(&recent.identity_of(&message));
             ids += 1;
         };
         let end = weir_bus::read_back(bus, topic::MESSAGES, partition, from, &mut remember).await?;

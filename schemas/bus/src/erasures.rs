@@ -149,17 +149,10 @@ impl Erased {
         lock(&self.known).all.covers(tenant, sender, id, received)
     }
 
-    /// The oldest one that the stage has not gone through.
+    /// Takes the oldest one that the stage has not taken.
     #[must_use]
     pub fn next(&self) -> Option<Erasure> {
-        lock(&self.known).new.as_ref()?.front().cloned()
-    }
-
-    /// The stage has gone through that one.
-    pub fn done(&self) {
-        if let Some(new) = &mut lock(&self.known).new {
-            new.pop_front();
-        }
+        lock(&self.known).new.as_mut()?.pop_front()
     }
 }
 

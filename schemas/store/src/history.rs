@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use weir_records::{Judged, Source};
+use weir_records::{Erasure, Judged, Source, Target};
 
 use crate::{Cursor, Error};
 
@@ -44,6 +44,16 @@ pub enum Erase {
         /// The `received_at` of the last message to go.
         up_to: Timestamp,
     },
+}
+
+impl From<&Erasure> for Erase {
+    fn from(erasure: &Erasure) -> Self {
+        let up_to = erasure.up_to;
+        match erasure.target.clone() {
+            Target::Message(id) => Self::Message { id, up_to },
+            Target::Sender(name) => Self::Sender { name, up_to },
+        }
+    }
 }
 
 /// What was erased.

@@ -6,25 +6,16 @@ use std::time::Duration;
 use arrow::array::AsArray as _;
 use jiff::Timestamp;
 use weir_bus::Stage as _;
-use weir_sinks::lake::{Config, Days, Retention, Writer};
+use weir_sinks::lake::{Config, Days, Retention};
 
-use crate::support::{assigned, at_once, batches, judged, metric, open, record_of, records, table};
+use crate::support::{
+    assigned, at_once, batches, judged, metric, open, record_of, records, table, until,
+};
 
 const FOR_GOOD: Days = Days {
     text_days: 0,
     verdict_days: 0,
 };
-
-async fn until(writer: &mut Writer, mut done: impl AsyncFnMut() -> bool) {
-    for _ in 0..6_000 {
-        writer.tick().await.unwrap();
-        if done().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("never done");
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn texts_and_rows_go_by_tenant_and_by_day_and_only_once() {

@@ -325,6 +325,15 @@ async fn records_deleted_before_they_were_read_are_counted() {
     worker.stop().await;
 }
 
+/// Returns when the metrics show that lag of partition 0.
+async fn lag(worker: &Running, group: &str, lag: u32) {
+    let shown = format!("weir_consumer_lag{{group=\"{group}\",partition=\"0\"}} {lag}");
+    until("the lag", async || {
+        metric(&worker.registry, "weir_consumer_lag") == shown
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lag_is_shown_while_a_stage_fails_and_after_it_goes_on() {
     let kafka = Kafka::start().await;
@@ -334,21 +343,11 @@ async fn the_lag_is_shown_while_a_stage_fails_and_after_it_goes_on() {
     fill(&producer, topic, 0, 0..10).await;
     let stage = Shared::with(|book| book.broken = true);
     let worker = Running::start(&kafka.config(), group, topic, &stage, &producer);
-    let shown = |lag: u32| format!("weir_consumer_lag{{group=\"{group}\",partition=\"0\"}} {lag}");
-    until("a lag of 10", async || {
-        metric(&worker.registry, "weir_consumer_lag") == shown(10)
-    })
-    .await;
+    lag(&worker, group, 10).await;
     fill(&producer, topic, 0, 10..30).await;
-    until("a lag of 30", async || {
-        metric(&worker.registry, "weir_consumer_lag") == shown(30)
-    })
-    .await;
+    lag(&worker, group, 30).await;
     stage.0.lock().broken = false;
-    until("no lag", async || {
-        metric(&worker.registry, "weir_consumer_lag") == shown(0)
-    })
-    .await;
+    lag(&worker, group, 0).await;
     let running = "weir_worker_running";
     assert!(metric(&worker.registry, running).ends_with(" 1"));
     let registry = worker.registry.clone();
@@ -366,16 +365,9 @@ async fn the_lag_is_shown_while_a_stage_is_not_ready_for_its_partitions() {
     fill(&producer, topic, 0, 0..10).await;
     let stage = Shared::with(|book| book.unready = u32::MAX);
     let worker = Running::start(&kafka.config(), group, topic, &stage, &producer);
-    let shown = |lag: u32| format!("weir_consumer_lag{{group=\"{group}\",partition=\"0\"}} {lag}");
-    until("a lag of 10", async || {
-        metric(&worker.registry, "weir_consumer_lag") == shown(10)
-    })
-    .await;
+    lag(&worker, group, 10).await;
     fill(&producer, topic, 0, 10..30).await;
-    until("a lag of 30", async || {
-        metric(&worker.registry, "weir_consumer_lag") == shown(30)
-    })
-    .await;
+    lag(&worker, group, 30).await;
     assert!(stage.0.lock().assigned.is_empty());
     stage.0.lock().unready = 0;
     until("all records", async || stage.count() == 30).await;
