@@ -10,7 +10,7 @@ use weir_records::{Erasure, Target, topic};
 
 use crate::support::{Weir, ask, eventually};
 
-async fn erase(weir: &Weir, tenant: &str, target: Target) {
+pub async fn erase(weir: &Weir, tenant: &str, target: Target) {
     erase_up_to(weir, tenant, target, Timestamp::now()).await;
 }
 

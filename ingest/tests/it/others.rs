@@ -4,11 +4,10 @@
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
-use jiff::Timestamp;
 use serde_json::{Value, json};
-use weir_bus::Outgoing;
-use weir_records::{Erasure, Target, topic};
+use weir_records::Target;
 
+use crate::erase::erase;
 use crate::support::{Answer, Weir, ask, eventually};
 
 async fn send(router: &Router, key: &str, message: Value) -> Answer {
@@ -81,20 +80,7 @@ async fn an_id_that_was_erased_is_new_at_every_process() {
         get(&another, &key, "m").await.status == StatusCode::OK
     })
     .await;
-    let erasure = Erasure {
-        tenant: "acme".to_owned(),
-        target: Target::Message("m".to_owned()),
-        up_to: Timestamp::now(),
-        requested_at: Timestamp::now(),
-        by: "test".to_owned(),
-    };
-    let record = Outgoing {
-        topic: topic::ERASURES,
-        partition: Some(0),
-        key: Vec::new(),
-        payload: erasure.encode(),
-    };
-    assert!(weir.producer.send(vec![record]).unwrap().await[0].is_ok());
+    erase(&weir, "acme", Target::Message("m".to_owned())).await;
     for router in [&weir.router, &another] {
         eventually("it is forgotten", || async {
             get(router, &key, "m").await.status == StatusCode::NOT_FOUND
