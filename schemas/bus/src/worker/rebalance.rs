@@ -19,6 +19,15 @@ const ASK: Duration = Duration::from_secs(3);
 /// How long the end of a partition here may hold up its next owner.
 const REVOKE_COMMIT: Duration = Duration::from_secs(3);
 
+/// Where partitions begin.
+#[derive(Default)]
+struct Begin {
+    /// The offset that the group has committed, or that of the first record.
+    at: BTreeMap<i32, i64>,
+    /// Of which nothing is committed.
+    new: Vec<i32>,
+}
+
 impl<S: Stage> Run<S> {
     pub(super) fn rebalance(&mut self) -> Result<(), Error> {
         while let Some(event) = self.consumer.context().next_event() {
@@ -32,18 +41,22 @@ impl<S: Stage> Run<S> {
 
     fn assign(&mut self, partitions: &[i32]) -> Result<(), Error> {
         let group = self.worker.group;
-        let mut starts = self.committed(partitions);
+        let begin = self.begin(partitions);
         for partition in partitions {
             self.commits.forget(*partition);
+            let start = begin.as_ref().and_then(|begin| begin.at.get(partition));
             // Known from here on, so that the lag is shown however long the stage takes.
-            self.positions
-                .start(*partition, starts.get(partition).copied());
+            self.positions.start(*partition, start.copied());
         }
         self.next_measure = Instant::now();
+        let mut said = BTreeMap::new();
         if !partitions.is_empty() {
             self.measure();
-            starts.extend(self.starts_of(partitions)?);
+            said = self.starts_of(partitions)?;
         }
+        let begin = begin.or_else(|| self.begin(partitions)).unwrap_or_default();
+        let mut starts = begin.at;
+        starts.extend(said);
         let mut list = TopicPartitionList::new();
         for partition in partitions {
             let start = starts.get(partition).copied();
@@ -60,34 +73,62 @@ impl<S: Stage> Run<S> {
             self.held = false;
             self.hold();
         }
+        self.note_starts(&begin.new, &starts)?;
         self.next_measure = Instant::now();
         tracing::info!(group, ?partitions, "partitions assigned");
         Ok(())
     }
 
-    /// Where the group goes on; where it has committed nothing, the first record.
-    fn committed(&self, partitions: &[i32]) -> BTreeMap<i32, i64> {
+    /// Commits where a group begins that has committed nothing, before it reads: so a stage can
+    /// tell later what was read and waits for a letter from what was never read.
+    fn note_starts(&mut self, new: &[i32], starts: &BTreeMap<i32, i64>) -> Result<(), Error> {
+        if self.is_called_off() {
+            return Ok(());
+        }
+        let mut noted = false;
+        for partition in new {
+            if let Some(start) = starts.get(partition) {
+                self.commits.want(*partition, *start);
+                noted = true;
+            }
+        }
+        let was_held = self.held;
+        while noted && !self.commits.is_settled() && !self.is_called_off() {
+            self.hold();
+            self.commits.send(true);
+            self.poll(Duration::from_millis(10))?;
+        }
+        if !was_held {
+            self.go_on();
+        }
+        Ok(())
+    }
+
+    /// The partitions that are being taken go away again, or all of it ends.
+    fn is_called_off(&self) -> bool {
+        self.stop.is_cancelled() || self.consumer.context().has_events()
+    }
+
+    /// Where the group goes on; `None` where the brokers don't tell.
+    fn begin(&self, partitions: &[i32]) -> Option<Begin> {
         let topic = self.worker.topic;
         if partitions.is_empty() {
-            return BTreeMap::new();
+            return None;
         }
-        let committed =
-            committed_of(&self.consumer, topic, partitions, ASK).and_then(|mut offsets| {
-                let new: Vec<i32> = partitions
-                    .iter()
-                    .copied()
-                    .filter(|p| !offsets.contains_key(p))
-                    .collect();
-                if !new.is_empty() {
-                    offsets.extend(bounds(&self.consumer, topic, &new, Offset::Beginning, ASK)?);
-                }
-                Ok(offsets)
-            });
-        committed.unwrap_or_else(|error| {
-            // Librdkafka asks again by itself.
-            tracing::debug!(group = self.worker.group, %error, "the committed offsets could not be read");
-            BTreeMap::new()
-        })
+        let asked = committed_of(&self.consumer, topic, partitions, ASK).and_then(|mut at| {
+            let is_new = |partition: &i32| !at.contains_key(partition);
+            let new: Vec<i32> = partitions.iter().copied().filter(is_new).collect();
+            if !new.is_empty() {
+                at.extend(bounds(&self.consumer, topic, &new, Offset::Beginning, ASK)?);
+            }
+            Ok(Begin { at, new })
+        });
+        asked
+            .inspect_err(|error| {
+                // Librdkafka asks again by itself.
+                tracing::debug!(group = self.worker.group, %error, "the committed offsets could not be read");
+            })
+            .ok()
     }
 
     /// Asks the stage where to begin, again and again.
@@ -109,14 +150,11 @@ impl<S: Stage> Run<S> {
             self.hold();
             let until = Instant::now() + wait;
             // A further event can only take partitions away again, before any of them is read.
-            while Instant::now() < until
-                && !self.stop.is_cancelled()
-                && !self.consumer.context().has_events()
-            {
+            while Instant::now() < until && !self.is_called_off() {
                 self.poll(POLL)?;
                 self.measure();
             }
-            if self.stop.is_cancelled() || self.consumer.context().has_events() {
+            if self.is_called_off() {
                 break BTreeMap::new();
             }
         };
