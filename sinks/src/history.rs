@@ -29,6 +29,9 @@ pub const REFUSED: &str = "refused_by_store";
 const LATER: Duration = Duration::from_secs(1);
 /// At most this long.
 const LATEST: Duration = Duration::from_secs(600);
+/// After this time the rest of the erasures waits for the next tick. At a start it is each
+/// that there ever was, and the group takes a member that does not poll for gone.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// The stage of group `weir.history`.
 pub struct Writer {
@@ -136,7 +139,11 @@ impl Writer {
                 wait: Duration::ZERO,
             });
         }
+        let began = Instant::now();
         for _ in 0..self.repeats.len() {
+            if began.elapsed() > AT_ONCE {
+                return;
+            }
             let Some(mut repeat) = self.repeats.pop_front() else {
                 return;
             };

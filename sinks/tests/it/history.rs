@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -137,6 +137,9 @@ struct Faulty {
     away: AtomicBool,
     /// It can't erase a sender.
     stuck: AtomicBool,
+    /// An erasure takes so long.
+    slow: Duration,
+    erasures: AtomicUsize,
 }
 
 impl Faulty {
@@ -146,6 +149,8 @@ impl Faulty {
             refuses,
             away: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
+            slow: Duration::ZERO,
+            erasures: AtomicUsize::new(0),
         }
     }
 }
@@ -200,6 +205,8 @@ impl History for Faulty {
         if self.stuck.load(Ordering::Relaxed) && matches!(what, Erase::Sender { .. }) {
             return Err(Error::Unavailable("too many removals".into()));
         }
+        tokio::time::sleep(self.slow).await;
+        self.erasures.fetch_add(1, Ordering::Relaxed);
         self.store.erase(tenant, what).await
     }
 }
@@ -361,6 +368,38 @@ async fn an_erasure_that_cannot_be_repeated_holds_up_neither_rows_nor_other_eras
     until_gone(&mut writer, &store, "0-4").await;
     assert!(store.message("tenant-1", "0-37").await.unwrap().is_none());
     assert_eq!(metric(&registry, "weir_history_erased_total") as i64, 4);
+    stop.cancel();
+    bus.broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_with_many_slow_erasures_lets_records_through_between_them() {
+    let bus = Bus::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let faulty = Arc::new(Faulty {
+        // Longer than the stage gives them at a time.
+        slow: Duration::from_millis(200),
+        ..Faulty::new(&store, &[])
+    });
+    for id in ["a", "b", "c"] {
+        bus.erase(of_message(id)).await;
+    }
+    let (registry, stop) = (Registry::new(), CancellationToken::new());
+    let mut writer = weir_sinks::history(Arc::clone(&faulty) as _, &registry).unwrap();
+    writer.follow(&bus.config, &registry, stop.clone()).unwrap();
+    while writer.handle(&[]).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for done in 1..=3 {
+        writer.tick().await.unwrap();
+        assert_eq!(faulty.erasures.load(Ordering::Relaxed), done);
+        writer
+            .handle(&records(0, 0..10 * done as i64))
+            .await
+            .unwrap();
+        assert_eq!(store.fence(0).await.unwrap(), Some(10 * done as i64 - 1));
+    }
     stop.cancel();
     bus.broker.shutdown().await;
 }
