@@ -68,6 +68,17 @@ pub(super) const fn is_invalid(error: &ExecutionError) -> bool {
     )
 }
 
+/// Whether nodes that are there could not do a read: as over what has too many removals.
+pub(super) const fn given_up(error: &ExecutionError) -> bool {
+    matches!(
+        error,
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(
+            DbError::ReadFailure { .. } | DbError::ReadTimeout { .. },
+            _
+        ))
+    )
+}
+
 /// Whether the request lost against others that decide about the same thing at the same
 /// time. It may have been done all the same.
 pub(super) fn contended(error: &ExecutionError) -> bool {

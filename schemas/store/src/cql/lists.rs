@@ -8,7 +8,7 @@ use weir_records::Source;
 
 use super::Store;
 use super::buckets::{self, Kind, ListDay, WHOLE_DAY};
-use super::failure::{damaged, row_failed};
+use super::failure::{damaged, failed, given_up, row_failed};
 use super::life::{self, Life};
 use super::write::Row;
 use crate::Error;
@@ -103,29 +103,31 @@ impl Store {
         };
         self.put(put, (kind, tenant, name, day, ttl)).await?;
         let rows = match known {
-            Some(false) => self.count_day(list).await,
+            Some(false) => self.count_day(list).await?,
             Some(true) | None => 0,
         };
         self.tallies.learn(list.clone(), split, rows);
         Ok(())
     }
 
-    /// Rows in the bucket of a day. One that can't be counted, for what was erased in it, is
-    /// as good as full.
-    async fn count_day(&self, list: &ListDay) -> u32 {
+    /// Rows in the bucket of a day. One that a node gives up counting, for what was erased in
+    /// it, is as good as full.
+    async fn count_day(&self, list: &ListDay) -> Result<u32, Error> {
         let count = &self.statements.list(list.kind).count;
         let bucket = (&list.tenant, &list.name, list.day, WHOLE_DAY);
-        let counted = async {
-            let answer = self.query(count, bucket).await?;
-            let (rows,): (i64,) = answer
-                .single_row()
-                .map_err(|_| damaged("a count of a list"))?;
-            Ok::<_, Error>(u32::try_from(rows).unwrap_or(u32::MAX))
+        let answer = match self.session.execute_unpaged(count, bucket).await {
+            Err(error) if given_up(&error) => {
+                tracing::debug!(%error, "the rows of a day could not be counted; it is split");
+                return Ok(u32::MAX);
+            }
+            answer => answer.map_err(failed)?,
         };
-        counted.await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "the rows of a day could not be counted; it is split");
-            u32::MAX
-        })
+        let (rows,): (i64,) = answer
+            .into_rows_result()
+            .map_err(failed)?
+            .single_row()
+            .map_err(|_| damaged("a count of a list"))?;
+        Ok(u32::try_from(rows).unwrap_or(u32::MAX))
     }
 
     /// Whether the index has the day, and says that it is split.
