@@ -17,6 +17,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRef, Path, State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -32,6 +33,10 @@ use super::http::{OPERATORS, managed_tenant};
 use crate::data;
 
 const RETRY: Duration = Duration::from_secs(1);
+/// Erasures at a time; the next is refused with 503. Each may wait on a thread for a copy of
+/// the store to end.
+const AT_ONCE: usize = 8;
+static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
 /// The longest name of a sender or a message, in bytes; the way in takes none longer.
 const LONGEST: usize = 1_024;
 
@@ -150,8 +155,14 @@ async fn erase(
         requested_at: Timestamp::now(),
         by: caller.id.clone(),
     };
+    let turn = TURNS
+        .try_acquire()
+        .map_err(|_| away("too many erasures are under way"))?;
     // To its end, even if the caller goes.
-    let work = tokio::spawn(async move { erasing.begin(erasure).await });
+    let work = tokio::spawn(async move {
+        let _turn = turn;
+        erasing.begin(erasure).await
+    });
     let begun = work
         .await
         .map_err(|_| Problem::new(Code::Internal, "the work was broken off"))?;
