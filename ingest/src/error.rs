@@ -18,6 +18,20 @@ pub enum Error {
     /// The history can't be read.
     #[error(transparent)]
     Store(#[from] weir_store::Error),
+    /// The history was written from another log, or this one was lost.
+    #[error(
+        "partition {partition} of weir.messages ends at offset {end}, but the history holds verdicts \
+         up to {judged}: it is of another log, or this one was lost. Put the log back from a copy, or \
+         name a new store (`cql.keyspace`; with `weir up`, a new data folder) and a new `lake`"
+    )]
+    AnotherLog {
+        /// Partition of the topic.
+        partition: i32,
+        /// The last offset that the history says is judged.
+        judged: i64,
+        /// The offset behind the last record.
+        end: i64,
+    },
     /// A metric of that name is registered already.
     #[error("a metric can't be registered: {0}")]
     Metrics(#[from] prometheus::Error),

@@ -5,8 +5,9 @@ use std::time::Duration;
 use axum::http::{Request, StatusCode, header};
 use serde_json::{Value, json};
 use weir_ingest::Config;
+use weir_store::History as _;
 
-use crate::support::{Setup, Weir, ask, eventually};
+use crate::support::{Setup, Weir, ask, eventually, judged};
 
 fn batch(count: usize) -> String {
     let messages = (0..count).map(|n| json!({"channel": "c", "text": "t", "id": format!("m-{n}")}));
@@ -199,5 +200,42 @@ async fn a_second_instance_can_not_register_its_metrics_twice_and_bad_settings_a
     assert!(
         error.to_string().contains("ingest.batch_messages"),
         "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_its_history_is_ahead_of_takes_no_message() {
+    let weir = Weir::start().await;
+    let key = weir.full_key("acme").await;
+    weir.send(&key, json!({"channel": "c", "text": "hello", "id": "m"}))
+        .await;
+    weir.store_all().await;
+    let start = || {
+        let on = weir_ingest::Backends {
+            bus: weir.bus.clone(),
+            producer: weir.producer.clone(),
+            history: weir.store.clone(),
+            alone: false,
+        };
+        let registry = prometheus::Registry::new();
+        let stop = weir.stop.clone();
+        async move { weir_ingest::Ingest::start(Config::default(), on, &registry, stop).await }
+    };
+    assert!(start().await.is_ok(), "all of the log is judged");
+
+    let (mut source, message) = weir.accepted_as("acme", "m").await;
+    source.offset += 1;
+    let of_another_log = judged(source, message);
+    weir.store
+        .write(source.partition, &[of_another_log])
+        .await
+        .unwrap();
+    let Err(error) = start().await else {
+        panic!("the next message would be taken for judged")
+    };
+    let words = error.to_string();
+    assert!(
+        words.contains("weir.messages ends at offset 1") && words.contains("cql.keyspace"),
+        "{words}"
     );
 }
