@@ -6,14 +6,16 @@ use std::time::Duration;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 use weir_bus::Producer;
+use weir_records::Judged;
 use weir_store::History;
 
 use crate::accept::body::Room;
 use crate::accept::check::Rules;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::recent::generations::Key;
 use crate::recent::{self, Recent};
-use crate::verdicts::{self, Verdicts, Waiters};
+use crate::verdicts::{self, Origin, Verdicts, Waiters};
 use crate::{Config, Error, erasures};
 
 /// What the way in works on.
@@ -33,7 +35,6 @@ pub struct Backends {
 #[derive(Clone)]
 pub struct Ingest {
     inner: Arc<Inner>,
-    tail: Arc<weir_bus::TailHandle>,
 }
 
 /// What the routes share.
@@ -46,7 +47,7 @@ pub(crate) struct Inner {
     pub(crate) producer: Producer,
     pub(crate) history: Arc<dyn History>,
     pub(crate) recent: Arc<Recent>,
-    pub(crate) verdicts: Verdicts,
+    pub(crate) verdicts: Arc<Verdicts>,
     pub(crate) waiters: Waiters,
     pub(crate) room: Room,
     pub(crate) metrics: Metrics,
@@ -55,9 +56,11 @@ pub(crate) struct Inner {
 }
 
 impl Ingest {
-    /// Opens the way in: learns again which messages wait to be judged, and begins to
-    /// follow `weir.verdicts`, and what others accept, until `stop`, when everybody who waits
-    /// for a verdict is answered.
+    /// Opens the way in: learns again which messages were judged that the history may not
+    /// have, and which wait to be judged, and begins to follow `weir.verdicts`, and what others
+    /// accept, until `stop`, when everybody who waits for a verdict is answered. It takes as
+    /// long as reading the verdicts that the history has not read, and where the brokers go
+    /// away meanwhile it waits for them: whoever wants to stop before that drops it.
     ///
     /// # Errors
     /// A setting that can't work, no broker, no history, or a metric that is registered
@@ -78,14 +81,13 @@ impl Ingest {
         let metrics = Metrics::register(registry)?;
         let recent = Recent::new(config.recent_ids, metrics.recent_ids.clone());
         let (erasures, next_erasure) = weir_bus::erasures(&bus).await?;
-        // Half of what is remembered: the other half is for what comes.
         let clock = Clock::default();
         for erasure in &erasures {
             clock.saw(erasure.up_to);
         }
-        let erased = erasures.iter().cloned().collect();
-        let most = config.recent_ids / 2;
-        let next = recent::seed(&recent, &clock, &bus, most, &erased).await?;
+        // Before anything is read back: what is judged from here on is followed.
+        let origin = Arc::new(Origin::find(&*history, &bus).await?);
+        let verdicts = Verdicts::new(config.recent_verdict_bytes, metrics.recent_verdicts.clone());
         let inner = Arc::new(Inner {
             rules: Rules::new(&config),
             clock,
@@ -94,7 +96,7 @@ impl Ingest {
             producer,
             history,
             recent: Arc::new(recent),
-            verdicts: Verdicts::new(config.recent_verdict_bytes, metrics.recent_verdicts.clone()),
+            verdicts: Arc::new(verdicts),
             waiters: Waiters::new(config.waiters, metrics.waiters.clone()),
             room: Room::new(config.bodies_bytes, metrics.bodies.clone()),
             metrics,
@@ -104,20 +106,16 @@ impl Ingest {
         inner.verdicts.erase(&erasures);
         let (all, token) = (Arc::clone(&inner), stop.clone());
         erasures::follow(all, bus.clone(), next_erasure, registry, token)?;
+        let (all, token) = (Arc::clone(&inner), stop.clone());
+        let tail = verdicts::follow(all, bus.clone(), Arc::clone(&origin), registry, token)?;
+        tail.caught_up().await;
+        // Half of what is remembered: the other half is for what comes.
+        let most = inner.config.recent_ids / 2;
+        let next = recent::seed(&inner, &bus, most, &origin).await?;
         if !alone {
-            let (all, token) = (Arc::clone(&inner), stop.clone());
-            recent::follow(all, bus.clone(), next, registry, token)?;
+            recent::follow(Arc::clone(&inner), bus, next, registry, stop)?;
         }
-        let tail = verdicts::follow(Arc::clone(&inner), bus, registry, stop).await?;
-        Ok(Self {
-            inner,
-            tail: Arc::new(tail),
-        })
-    }
-
-    /// Waits until the verdicts are known that there were at the start.
-    pub async fn caught_up(&self) {
-        self.tail.caught_up().await;
+        Ok(Self { inner })
     }
 
     /// The moment that an erasure asked for now reaches up to: what was received before
@@ -132,5 +130,34 @@ impl Ingest {
 
     pub(crate) fn inner(&self) -> &Inner {
         &self.inner
+    }
+}
+
+impl Inner {
+    /// The message that the history has under that id. Where it had one whose time is over,
+    /// the id is forgotten here as well: who asks for it next finds nothing, and who sends it
+    /// next sends a new message.
+    ///
+    /// # Errors
+    /// The history can't be read.
+    pub(crate) async fn stored(
+        &self,
+        key: Key,
+        tenant: &str,
+        id: &str,
+    ) -> Result<Option<Judged>, weir_store::Error> {
+        let found = self.history.message(tenant, id).await?;
+        let (None, Some(source)) = (&found, self.recent.source(key)) else {
+            return Ok(found);
+        };
+        if self.history.fence(source.partition).await? < Some(source.offset) {
+            return Ok(None);
+        }
+        // Asked once more: it may have been written between the first two questions.
+        let found = self.history.message(tenant, id).await?;
+        if found.is_none() {
+            self.recent.forget(key, source);
+        }
+        Ok(found)
     }
 }

@@ -15,7 +15,7 @@
 //! 5. `accept::publish` hands the records to the bus, one call for a request, and
 //!    `accept::answer` says 202 after the broker has them.
 //! 6. Meanwhile `verdicts` follows `weir.verdicts`. `GET /v1/messages/{id}` looks there
-//!    first, then in the history, then in `recent` for what is not judged yet.
+//!    first, then in the history, then in `recent` for what is not judged yet, or not stored.
 //! 7. `erasures` follows `weir.erasures`: what it names is dropped from both memories.
 //!
 //! What it keeps true: an accepted message is in the broker's log; each message of a batch

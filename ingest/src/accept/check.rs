@@ -190,8 +190,8 @@ impl Checked<'_> {
         }
     }
 
-    /// Whether it is the message that is stored under its id, as far as can be told: of a
-    /// stored one the text may have run out.
+    /// Whether it is the message that is stored under its id, as far as that one can tell: its
+    /// text may have run out.
     pub(crate) fn is(&self, stored: &Message) -> bool {
         self.channel == stored.channel
             && (stored.text.is_empty() || self.text == stored.text)

@@ -29,7 +29,7 @@ use weir_records::{Verdict, topic};
 use self::batch::Parsed;
 use self::check::Checked;
 use self::publish::Publication;
-use self::stored::Stored;
+use self::stored::{Before, Stored};
 use crate::ingest::Inner;
 use crate::recent::generations::Key;
 use crate::recent::{Claim, Claims, Flight, Identity};
@@ -97,12 +97,17 @@ pub(crate) async fn accept(
         caller,
         stored,
         records: Vec::with_capacity(messages.len()),
-        claims: Claims::new(Arc::clone(&inner.recent), messages.len()),
+        claims: Claims::new(
+            Arc::clone(&inner.recent),
+            Arc::clone(&inner.verdicts),
+            messages.len(),
+        ),
     };
     let items: Vec<Item> = messages
         .into_iter()
-        .map(|message| match message {
-            Ok(message) => request.take(message),
+        .enumerate()
+        .map(|(index, message)| match message {
+            Ok(message) => request.take(index, message),
             Err(problem) => Item::refused(None, problem),
         })
         .collect();
@@ -170,16 +175,20 @@ impl Outcome {
 struct Request<'a> {
     inner: &'a Inner,
     caller: &'a Caller,
-    /// Judged messages by the ids that producers chose again.
+    /// What was judged before under the ids that producers chose again.
     stored: Stored,
     records: Vec<Outgoing>,
     claims: Claims,
 }
 
 impl Request<'_> {
-    fn take(&mut self, checked: Checked<'_>) -> Item {
+    fn take(&mut self, index: usize, checked: Checked<'_>) -> Item {
         match checked.id().map(str::to_owned) {
-            Some(id) => self.claim(id, checked),
+            Some(id) => match self.stored.remove(&index) {
+                Some(Before::Judged(verdict)) => Item::Judged { id, verdict },
+                Some(Before::Conflict) => Item::conflict(id),
+                None => self.claim(id, checked),
+            },
             None => {
                 let id = new_id(checked.received_at());
                 let identity = self.identify(&id, &checked);
@@ -191,14 +200,6 @@ impl Request<'_> {
 
     /// An id that the producer chose may be known.
     fn claim(&mut self, id: String, checked: Checked<'_>) -> Item {
-        if let Some(judged) = self.stored.get(&id) {
-            return if checked.is(&judged.message) {
-                let verdict = Box::new(judged.verdict.clone());
-                Item::Judged { id, verdict }
-            } else {
-                Item::conflict(id)
-            };
-        }
         let identity = self.identify(&id, &checked);
         match self.claims.claim(identity) {
             Claim::Ours => self.send(id, checked),
@@ -224,9 +225,9 @@ impl Request<'_> {
     }
 
     fn identify(&self, id: &str, checked: &Checked<'_>) -> Identity {
-        self.inner
-            .recent
-            .identify(&self.caller.tenant, id, checked.content(), checked.sender())
+        let tenant = &self.caller.tenant;
+        let recent = &self.inner.recent;
+        recent.identify(tenant, id, checked.content(), checked.sender())
     }
 
     /// Hands the records to the producer, all or none; `None` where there are none.

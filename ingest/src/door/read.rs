@@ -77,7 +77,8 @@ async fn find(
     if let Some(judged) = reader.judged(key, &id).await? {
         return Ok(shown(&judged));
     }
-    if !pending {
+    // Asked again: what the history has had, and has no more, is forgotten by now.
+    if !(pending && reader.knows(key)) {
         return Err(Problem::new(Code::NotFound, "there is no such message"));
     }
     if let Some(seconds) = wait.filter(|seconds| *seconds > 0)
@@ -133,8 +134,7 @@ impl<'a> Reader<'a> {
             Some(judged) => Some(judged),
             None => self
                 .inner
-                .history
-                .message(tenant, id)
+                .stored(key, tenant, id)
                 .await
                 .map_err(|error| history::problem(&error))?,
         };

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 use weir_bus::{Record, Start, Tail};
-use weir_records::topic;
+use weir_records::{Source, topic};
 
 use crate::Error;
 use crate::ingest::Inner;
@@ -39,8 +39,12 @@ pub(crate) fn follow(
             };
             inner.clock.saw(message.received_at);
             let identity = inner.recent.identity_of(&message);
+            let at = Source {
+                partition: record.partition,
+                offset: record.offset,
+            };
             inner.verdicts.unless_erased(&message, || {
-                inner.recent.hear(&identity);
+                inner.recent.hear(&identity, at, &inner.verdicts);
             });
         }
     })?;

@@ -138,6 +138,15 @@ impl<V: Weigh> Place<'_, V> {
             .or_else(|| self.shard.old.get(&self.key))
     }
 
+    /// The value, to be changed where it is: it grows no younger, and must weigh the same.
+    pub(crate) fn get_mut(&mut self) -> Option<&mut V> {
+        let shard = &mut *self.shard;
+        match shard.young.get_mut(&self.key) {
+            None => shard.old.get_mut(&self.key),
+            young => young,
+        }
+    }
+
     /// Puts the value there, as the youngest, in place of what was there. One that is
     /// heavier than a generation is not kept.
     pub(crate) fn put(&mut self, value: V) {

@@ -6,19 +6,26 @@
 //! the others share its outcome; an id is `accepted` only after the broker has it. It is a
 //! memory, not a guarantee: ids fall out of it by age, and a repeat that gets past it is
 //! dropped by the processor, which knows every id that was judged.
+//!
+//! Nor is it the last word on what was judged. Where the verdict's place is known and the
+//! history is past it without a row of the id, the message has run out there, and its id is
+//! free: [`Inner::stored`](crate::ingest::Inner::stored) looks, and has it forgotten here.
 
 mod follow;
 pub(crate) mod generations;
 mod seed;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use prometheus::IntGauge;
 use tokio::sync::Notify;
-use weir_records::{Erasure, Message, Target};
+use weir_records::{Erasure, Message, Source, Target};
 
 use crate::accept::check::Sender;
+use crate::verdicts::Verdicts;
 
 pub(crate) use self::follow::follow;
 use self::generations::{Generations, Hashes, Key, Weigh};
@@ -47,22 +54,43 @@ impl Flight {
     }
 }
 
-/// What is remembered of a message, without its words.
+/// What is remembered of a message, without its words. Nobody outside can choose the hashes,
+/// so 32 bits do: one conflict in four billion is taken for a repeat.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Identity {
     pub(crate) key: Key,
     /// Hash of channel and text: the same id with another is a conflict.
-    content: u64,
+    content: u32,
     /// Hash of tenant and sender: the same, and to know whose it is.
-    sender: u64,
+    sender: u32,
 }
 
 #[derive(Debug)]
 struct Known {
-    content: u64,
-    sender: u64,
-    /// `None`: the broker has it.
-    flight: Option<Arc<Flight>>,
+    content: u32,
+    sender: u32,
+    state: State,
+}
+
+/// How far a message has come. Its fields are those of a [`Source`], laid out so that an entry
+/// grows no larger for them.
+#[derive(Debug)]
+enum State {
+    InFlight(Arc<Flight>),
+    /// The broker has it.
+    Accepted,
+    /// It has a verdict, and stands there in `weir.messages`.
+    Judged {
+        partition: i32,
+        offset: i64,
+    },
+}
+
+impl State {
+    const fn judged(source: Source) -> Self {
+        let Source { partition, offset } = source;
+        Self::Judged { partition, offset }
+    }
 }
 
 /// The bound is a number of ids.
@@ -112,13 +140,17 @@ impl Recent {
     ) -> Identity {
         Identity {
             key: self.hashes.key(tenant, id),
-            content: self.hashes.of((channel, text)),
-            sender: self.hashes.of((tenant, sender)),
+            content: self.hashes.of((channel, text)) as u32,
+            sender: self.sender(tenant, sender),
         }
     }
 
+    fn sender(&self, tenant: &str, sender: Sender<'_>) -> u32 {
+        self.hashes.of((tenant, sender)) as u32
+    }
+
     /// That of a message in the log.
-    fn identity_of(&self, message: &Message) -> Identity {
+    pub(crate) fn identity_of(&self, message: &Message) -> Identity {
         self.identify(
             &message.tenant,
             &message.id,
@@ -133,44 +165,111 @@ impl Recent {
         match place.get() {
             Some(known) if !identity.is(known) => Claim::Conflict,
             Some(Known {
-                flight: Some(flight),
+                state: State::InFlight(flight),
                 ..
             }) => Claim::InFlight(Arc::clone(flight)),
             Some(_) => Claim::Accepted,
             None => {
-                place.put(identity.known(Some(Arc::clone(flight))));
+                place.put(identity.known(State::InFlight(Arc::clone(flight))));
                 Claim::Ours
             }
         }
     }
 
-    /// The broker has the message.
-    pub(crate) fn accept(&self, identity: &Identity) {
-        self.known.lock(identity.key).put(identity.known(None));
+    /// The broker has the message. `verdicts`: it may have one by now.
+    fn accept(&self, identity: &Identity, verdicts: &Verdicts) {
+        let mut place = self.known.lock(identity.key);
+        let known = place.get();
+        // Its verdict was faster than its acknowledgement.
+        if known.is_some_and(|known| identity.is(known) && known.is_judged()) {
+            return;
+        }
+        let new = known.is_none();
+        place.put(identity.known(State::Accepted));
+        drop(place);
+        if new {
+            self.look_for_verdict(identity, verdicts);
+        }
     }
 
-    /// The log has the message, whoever accepted it. The first under its id stays: it is the
-    /// one that is judged.
-    pub(crate) fn hear(&self, identity: &Identity) {
+    /// The log has the message there, whoever accepted it. The first under its id stays: it is
+    /// the one that is judged. `verdicts` as for [`accept`](Self::accept). Answers whether it
+    /// is news.
+    fn hear(&self, identity: &Identity, at: Source, verdicts: &Verdicts) -> bool {
         let mut place = self.known.lock(identity.key);
         let new = match place.get() {
             None => true,
-            // Ours, and its acknowledgement is late or lost.
-            Some(known) => known.flight.is_some() && identity.is(known),
+            Some(known) => match known.state {
+                // Ours, and its acknowledgement is late or lost.
+                State::InFlight(_) => identity.is(known),
+                State::Accepted => false,
+                // Not that one: whoever accepted it found no verdict, so its time was over.
+                State::Judged { partition, offset } => {
+                    at.partition != partition || at.offset > offset
+                }
+            },
         };
         if new {
-            place.put(identity.known(None));
+            place.put(identity.known(State::Accepted));
+            drop(place);
+            self.look_for_verdict(identity, verdicts);
+        }
+        new
+    }
+
+    /// A verdict that comes before its id is known changes nothing here, so it is looked for
+    /// once the id is: it was kept before that, or finds the id.
+    fn look_for_verdict(&self, identity: &Identity, verdicts: &Verdicts) {
+        if let Some(source) = verdicts.source(identity.key) {
+            self.judged(identity, source);
+        }
+    }
+
+    /// The message there has a verdict. Changes what is known of its id; one that has fallen
+    /// out by now does not come back in place of one that still waits.
+    pub(crate) fn judged(&self, identity: &Identity, source: Source) {
+        let mut place = self.known.lock(identity.key);
+        match place.get_mut() {
+            // Another message, on its way under the same id: that one is settled by itself.
+            Some(known) if known.is_in_flight() && !identity.is(known) => {}
+            Some(known) => *known = identity.known(State::judged(source)),
+            None => {}
+        }
+    }
+
+    /// The message there had a verdict before this process started, and the history may not
+    /// have it yet.
+    pub(crate) fn was_judged(&self, identity: &Identity, source: Source) {
+        let known = identity.known(State::judged(source));
+        self.known.lock(identity.key).put(known);
+    }
+
+    /// Where the message stands in the log, if it has a verdict.
+    pub(crate) fn source(&self, key: Key) -> Option<Source> {
+        match self.known.lock(key).get()?.state {
+            State::Judged { partition, offset } => Some(Source { partition, offset }),
+            State::InFlight(_) | State::Accepted => None,
+        }
+    }
+
+    /// Forgets the id, unless it stands for another message than the judged one there.
+    pub(crate) fn forget(&self, key: Key, judged: Source) {
+        let mut place = self.known.lock(key);
+        let that = |known: &Known| match known.state {
+            State::Judged { partition, offset } => judged == Source { partition, offset },
+            _ => false,
+        };
+        if place.get().is_some_and(that) {
+            place.remove();
         }
     }
 
     /// The message was not acknowledged: whoever sends it next publishes it.
     fn release(&self, identity: &Identity, flight: &Arc<Flight>) {
         let mut place = self.known.lock(identity.key);
-        let ours = |known: &Known| {
-            known
-                .flight
-                .as_ref()
-                .is_some_and(|its| Arc::ptr_eq(its, flight))
+        let ours = |known: &Known| match &known.state {
+            State::InFlight(its) => Arc::ptr_eq(its, flight),
+            _ => false,
         };
         if place.get().is_some_and(ours) {
             place.remove();
@@ -184,7 +283,7 @@ impl Recent {
         match &erasure.target {
             Target::Message(id) => {
                 let mut place = self.known.lock(self.hashes.key(&erasure.tenant, id));
-                if place.get().is_some_and(|known| known.flight.is_none()) {
+                if place.get().is_some_and(|known| !known.is_in_flight()) {
                     place.remove();
                 }
             }
@@ -194,10 +293,10 @@ impl Recent {
                         name: Some(sender),
                         by_user,
                     };
-                    self.hashes.of((erasure.tenant.as_str(), sender))
+                    self.sender(&erasure.tenant, sender)
                 });
                 self.known
-                    .retain(|known| known.flight.is_some() || !hashes.contains(&known.sender));
+                    .retain(|known| known.is_in_flight() || !hashes.contains(&known.sender));
             }
         }
     }
@@ -212,16 +311,34 @@ impl Recent {
         self.known
             .lock(key)
             .get()
-            .is_some_and(|known| known.flight.is_none())
+            .is_some_and(|known| !known.is_in_flight())
+    }
+
+    /// Whether the id is remembered, and for another message.
+    pub(crate) fn differs(&self, identity: &Identity) -> bool {
+        self.known
+            .lock(identity.key)
+            .get()
+            .is_some_and(|known| !identity.is(known))
     }
 
     /// Whether the broker has the message and that is its sender.
     pub(crate) fn is_accepted_from(&self, key: Key, tenant: &str, sender: Sender<'_>) -> bool {
-        let sender = self.hashes.of((tenant, sender));
+        let sender = self.sender(tenant, sender);
         let place = self.known.lock(key);
         place
             .get()
-            .is_some_and(|known| known.flight.is_none() && known.sender == sender)
+            .is_some_and(|known| !known.is_in_flight() && known.sender == sender)
+    }
+}
+
+impl Known {
+    const fn is_in_flight(&self) -> bool {
+        matches!(self.state, State::InFlight(_))
+    }
+
+    const fn is_judged(&self) -> bool {
+        matches!(self.state, State::Judged { .. })
     }
 }
 
@@ -231,11 +348,11 @@ impl Identity {
         known.content == self.content && known.sender == self.sender
     }
 
-    fn known(&self, flight: Option<Arc<Flight>>) -> Known {
+    const fn known(&self, state: State) -> Known {
         Known {
             content: self.content,
             sender: self.sender,
-            flight,
+            state,
         }
     }
 }
@@ -244,15 +361,17 @@ impl Identity {
 /// settled, and whoever waits for them goes on.
 pub(crate) struct Claims {
     recent: Arc<Recent>,
+    verdicts: Arc<Verdicts>,
     flight: Arc<Flight>,
     identities: Vec<Identity>,
     settled: bool,
 }
 
 impl Claims {
-    pub(crate) fn new(recent: Arc<Recent>, capacity: usize) -> Self {
+    pub(crate) fn new(recent: Arc<Recent>, verdicts: Arc<Verdicts>, capacity: usize) -> Self {
         Self {
             recent,
+            verdicts,
             flight: Arc::default(),
             identities: Vec::with_capacity(capacity),
             settled: false,
@@ -277,7 +396,7 @@ impl Claims {
     pub(crate) fn settle(mut self, acknowledged: impl Iterator<Item = bool>) {
         for (identity, acknowledged) in self.identities.iter().zip(acknowledged) {
             if acknowledged {
-                self.recent.accept(identity);
+                self.recent.accept(identity, &self.verdicts);
             } else {
                 self.recent.release(identity, &self.flight);
             }

@@ -1,25 +1,28 @@
 //! After a start: the messages that wait to be judged are read back, so that their ids
 //! are known as if this process had accepted them. The last message of each partition is
 //! read in any case, so that the clock does not run behind what was accepted before.
+//!
+//! What was judged meanwhile, and the history may not have yet, is known from its verdicts by
+//! then: those come first, because of two that fill the memory the later one stays.
 
 use std::collections::BTreeMap;
 
 use weir_bus::Record;
-use weir_records::{Erasures, topic};
+use weir_records::{Source, topic};
 
-use super::Recent;
 use crate::Error;
-use crate::clock::Clock;
+use crate::ingest::Inner;
+use crate::verdicts::Origin;
 
 /// Reads `weir.messages` from where the processor stands to its end, `most` records of
 /// all partitions together and the newest of them, and remembers their ids but those of
-/// erased messages. Answers where the topic goes on, by partition.
+/// erased messages, and those that the history has or had. Answers where the topic goes on,
+/// by partition.
 pub(crate) async fn seed(
-    recent: &Recent,
-    clock: &Clock,
+    inner: &Inner,
     bus: &weir_bus::Config,
     most: usize,
-    erased: &Erasures,
+    origin: &Origin,
 ) -> Result<BTreeMap<i32, i64>, Error> {
     let ends = weir_bus::watermarks(bus, topic::MESSAGES).await?;
     let judged = weir_bus::committed(bus, topic::GROUP_PROCESS, topic::MESSAGES).await?;
@@ -31,12 +34,18 @@ pub(crate) async fn seed(
             let Ok(message) = weir_records::decode_message(&record.payload) else {
                 return;
             };
-            clock.saw(message.received_at);
-            if record.offset < waiting || erased.cover(&message) {
+            inner.clock.saw(message.received_at);
+            let at = Source {
+                partition: record.partition,
+                offset: record.offset,
+            };
+            if at.offset < waiting || origin.is_stored(at) {
                 return;
             }
-            recent.accept(&recent.identity_of(&message));
-            ids += 1;
+            let identity = inner.recent.identity_of(&message);
+            inner.verdicts.unless_erased(&message, || {
+                ids += usize::from(inner.recent.hear(&identity, at, &inner.verdicts));
+            });
         };
         let end = weir_bus::read_back(bus, topic::MESSAGES, partition, from, &mut remember).await?;
         next.insert(partition, end);

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::RwLock;
 use prometheus::IntGauge;
-use weir_records::{Erasure, Erasures, Judged, Message};
+use weir_records::{Erasure, Erasures, Judged, Message, Source};
 
-pub(crate) use self::follow::follow;
+pub(crate) use self::follow::{Origin, follow};
 pub(crate) use self::wait::Waiters;
 use crate::recent::generations::{Generations, Key, Weigh};
 
@@ -24,7 +24,17 @@ use crate::recent::generations::{Generations, Key, Weigh};
 const FRESH: SignedDuration = SignedDuration::from_hours(24);
 
 /// The record as it came: a tenth of what it takes once it is read.
+#[derive(Clone)]
 struct Fresh(Bytes);
+
+impl Fresh {
+    /// What it says, while it is fresh.
+    fn read(&self) -> Option<Judged> {
+        let judged = weir_records::judged(&self.0).ok()?;
+        let age = Timestamp::now().duration_since(judged.message.received_at);
+        (age < FRESH).then_some(judged)
+    }
+}
 
 impl Weigh for Fresh {
     fn weight(&self) -> usize {
@@ -49,11 +59,11 @@ impl Verdicts {
     }
 
     /// Keeps a record of `weir.verdicts`, unless there is one of that message or it is
-    /// erased.
-    fn keep(&self, key: Key, record: &Bytes, judged: &Judged) {
+    /// erased. One that is not fresh any more gives way: its id may be another message's now.
+    pub(crate) fn keep(&self, key: Key, record: &Bytes, judged: &Judged) {
         self.unless_erased(&judged.message, || {
             let mut place = self.fresh.lock(key);
-            if place.get().is_none() {
+            if place.get().and_then(Fresh::read).is_none() {
                 place.put(Fresh(record.clone()));
             }
         });
@@ -82,12 +92,17 @@ impl Verdicts {
         });
     }
 
+    /// Where the message stands in the log, if its verdict is fresh.
+    pub(crate) fn source(&self, key: Key) -> Option<Source> {
+        let fresh = self.fresh.lock(key).get()?.clone();
+        fresh.read().map(|judged| judged.source)
+    }
+
     /// The judged message of that tenant and id, if it was received in the last day.
     pub(crate) fn get(&self, key: Key, tenant: &str, id: &str) -> Option<Judged> {
-        let record = self.fresh.lock(key).get()?.0.clone();
-        let judged = weir_records::judged(&record).ok()?;
+        let fresh = self.fresh.lock(key).get()?.clone();
+        let judged = fresh.read()?;
         let message = &judged.message;
-        let fresh = Timestamp::now().duration_since(message.received_at) < FRESH;
-        (fresh && message.tenant == tenant && message.id == id).then_some(judged)
+        (message.tenant == tenant && message.id == id).then_some(judged)
     }
 }

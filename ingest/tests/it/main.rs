@@ -16,6 +16,7 @@ mod logs;
 mod others;
 mod outage;
 mod paging;
+mod past;
 mod reading;
 mod refusals;
 mod robust;

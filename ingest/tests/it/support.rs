@@ -367,11 +367,9 @@ async fn ingest(
         history,
         alone: setup.alone,
     };
-    let ingest = Ingest::start(setup.ingest.clone(), on, registry, stop.clone())
+    Ingest::start(setup.ingest.clone(), on, registry, stop.clone())
         .await
-        .unwrap();
-    ingest.caught_up().await;
-    ingest
+        .unwrap()
 }
 
 /// A verdict that follows from its message.

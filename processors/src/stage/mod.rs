@@ -112,6 +112,8 @@ struct Work<'a> {
 enum Known {
     /// Nothing: judge it.
     New,
+    /// The same: its id was another's, whose time is over.
+    Free,
     /// This very record has a verdict.
     Replay,
     /// An earlier record of the same message has one.
@@ -165,7 +167,8 @@ impl Stage for Process {
                 .into());
             }
             // What is committed may lie before the last verdict; those records come again, because
-            // a dead letter among them may not be out. Without a commit, that verdict is the mark.
+            // a dead letter among them may not be out. A worker commits where it begins before it
+            // reads, so without a commit the brokers have forgotten it: then that verdict is the mark.
             if !judged.contains_key(&partition) {
                 starts.insert(partition, last + 1);
             }
@@ -274,7 +277,7 @@ impl Process {
 
     /// Sorts out what needs no verdict any more; what is left is in order, or late.
     async fn new_ones<'a>(
-        &self,
+        &mut self,
         work: Vec<Work<'a>>,
         dead: &mut Vec<Dead>,
     ) -> Result<Vec<Work<'a>>, BoxError> {
@@ -306,6 +309,12 @@ impl Process {
         for (mut item, known) in work.into_iter().zip(known) {
             match known? {
                 Known::New => new.push(item),
+                Known::Free => {
+                    if let Some(seen) = self.partitions.get_mut(&item.record.partition) {
+                        seen.forget(item.fingerprint);
+                    }
+                    new.push(item);
+                }
                 Known::Late => {
                     item.late = true;
                     new.push(item);
@@ -323,7 +332,13 @@ impl Process {
         let seen = self.partitions.get(&partition);
         match seen.and_then(|seen| seen.judged(item.fingerprint)) {
             Some(first) if first.offset == offset => return Ok(Known::Replay),
-            Some(first) if first.offset < offset => return Ok(repeated(item, first.content)),
+            Some(first) if first.offset < offset => {
+                return Ok(if self.has_run_out(item, first.offset).await? {
+                    Known::Free
+                } else {
+                    repeated(item, first.content)
+                });
+            }
             _ => {}
         }
         let behind = seen.and_then(Seen::last).is_some_and(|last| offset <= last);
@@ -346,6 +361,14 @@ impl Process {
             _ if behind => Known::Late,
             _ => Known::New,
         })
+    }
+
+    /// Whether the history has had the message that was judged there, and has it no more. The
+    /// fence is asked first: what it says is stored is stored when the row is asked for.
+    async fn has_run_out(&self, item: &Work<'_>, first: i64) -> Result<bool, BoxError> {
+        let (tenant, id) = (&item.message.tenant, &item.message.id);
+        let stored = self.history.fence(item.record.partition).await?;
+        Ok(stored >= Some(first) && self.history.source(tenant, id).await?.is_none())
     }
 
     /// Judges in one go. Texts that the model refuses for good are given up; that it

@@ -82,6 +82,35 @@ async fn what_the_history_holds_is_not_judged_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_id_of_a_message_whose_time_is_over_is_free_again() {
+    let bench = Bench::start().await;
+    bench.send(0, &hellos(&["a"])).await;
+    let role = bench.process(judge());
+    let history = bench.history();
+    bench
+        .wait_committed(topic::GROUP_HISTORY, topic::VERDICTS, 0, 1)
+        .await;
+    let later = jiff::Timestamp::now() + std::time::Duration::from_hours(72);
+    let retention = weir_store::Retention::of_days(1);
+    let expired = bench.store.expire(&retention, later).await.unwrap();
+    assert_eq!(expired.messages, 1);
+
+    bench
+        .send(0, &[message("lobby", "a", "something else")])
+        .await;
+    bench.wait_processed(0, 2).await;
+    assert!(bench.dead().await.is_empty());
+    assert_eq!(offsets(&bench, 0).await, [0, 1]);
+    // From then on it is that message's.
+    bench.send(0, &hellos(&["a"])).await;
+    bench.wait_processed(0, 3).await;
+    assert_eq!(bench.dead().await.len(), 1);
+    role.stop().await;
+    history.stop().await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_id_used_for_another_message_is_not_lost_without_a_trace() {
     let bench = Bench::start().await;
     let changed = |id: &str| {
