@@ -204,7 +204,9 @@ impl Stage for Process {
 #[derive(Debug, thiserror::Error)]
 enum Fault {
     #[error(
-        "partition {partition} of weir.messages ends at offset {end}, but verdicts up to {last} are stored: the topic was made anew under an old store"
+        "partition {partition} of weir.messages ends at offset {end}, but verdicts up to {last} are stored: \
+         the topic was made anew under an old store. Put the topic back from a copy, or name a new \
+         `cql.keyspace` (with `weir up`: a new data folder) and a new `lake`"
     )]
     Recreated { partition: i32, last: i64, end: i64 },
     #[error("{failed} of {count} verdicts were not acknowledged ({code})")]

@@ -358,6 +358,10 @@ async fn a_topic_made_anew_under_an_old_store_is_refused() {
     let error = stage.assigned(&[0]).await.unwrap_err().to_string();
     assert!(error.contains("made anew"), "{error}");
     assert!(
+        error.contains("`cql.keyspace`"),
+        "it says what to do: {error}"
+    );
+    assert!(
         stage.assigned(&[1]).await.is_ok(),
         "nothing is stored of the other partition"
     );
