@@ -142,9 +142,11 @@ pub(crate) fn is_gone(error: &DataFusionError) -> bool {
     false
 }
 
-/// A URL as it is, a path made absolute.
+/// A URL as it is, a path made absolute; a colon alone does not make one of the other.
 fn url(place: &str) -> Result<Url, DeltaTableError> {
-    if let Ok(url) = Url::parse(place) {
+    if place.contains("://")
+        && let Ok(url) = Url::parse(place)
+    {
         return Ok(url);
     }
     std::path::absolute(place)

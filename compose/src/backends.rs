@@ -42,7 +42,7 @@ pub(crate) struct Backends {
     pub(crate) bus: weir_bus::Config,
     pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) history: Arc<dyn History>,
-    /// Folder or URL of the Delta table.
+    /// Folder of the Delta table.
     pub(crate) lake: String,
     /// Folder of the keys that sign tokens.
     pub(crate) secrets: PathBuf,

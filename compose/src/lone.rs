@@ -63,7 +63,7 @@ fn check(role: Role, config: &Config) -> Result<()> {
     }
     if config.lake.is_empty() && matches!(role, Role::Sink | Role::Query) {
         bail!(
-            "`weir {name}` needs a lake that every sink and query reaches: set `lake` to its folder or URL"
+            "`weir {name}` needs a lake that every sink and query reaches: set `lake` to its folder"
         );
     }
     Ok(())

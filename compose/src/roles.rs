@@ -68,7 +68,7 @@ pub(crate) struct Parts {
     pub(crate) history: Arc<dyn History>,
     /// For the roles that have callers.
     pub(crate) auth: Option<Auth>,
-    /// Folder or URL; empty where a lone role needs none.
+    /// Folder; empty where a lone role needs none.
     pub(crate) lake: String,
     pub(crate) registry: Registry,
 }

@@ -31,7 +31,7 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     /// `embedded`: in the data folder of one process; `scylla`: the database of `cql`.
     pub(crate) store: Store,
-    /// Folder or URL of the Delta table; empty: `DATA/lake`.
+    /// Folder of the Delta table, which every sink and query reaches; empty: `DATA/lake`.
     pub(crate) lake: String,
     pub(crate) bus: Bus,
     /// ScyllaDB or Apache Cassandra, for `store = "scylla"`.
@@ -209,6 +209,14 @@ impl Config {
             if value < least {
                 bail!("the setting `{name}` must be at least {least}");
             }
+        }
+        // `file:///…` names a folder too; `file://host/…` does not.
+        let path = self.lake.strip_prefix("file://");
+        if self.lake.contains("://") && !path.is_some_and(|path| path.starts_with('/')) {
+            bail!(
+                "the setting `lake` must be a folder that all roles reach, such as one of a network file system; \
+                 object storage is not supported yet"
+            );
         }
         self.retention.check()?;
         if self.store == Store::Scylla {

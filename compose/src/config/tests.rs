@@ -139,6 +139,24 @@ fn a_wrong_setting_of_the_database_is_refused_by_name_where_it_is_used() {
 }
 
 #[test]
+fn a_lake_that_is_no_folder_is_refused_without_showing_it() {
+    for place in [
+        "s3://hunter2@bucket/lake",
+        "https://hunter2/lake",
+        "file://hunter2/lake",
+    ] {
+        let refusal = format!("{:#}", from_file(&format!("lake = {place:?}")).unwrap_err());
+        assert!(
+            refusal.contains("`lake` must be a folder") && !refusal.contains("hunter"),
+            "{refusal}"
+        );
+    }
+    for place in ["", "lake", "/mnt/weir/lake", "file:///mnt/weir/lake"] {
+        from_file(&format!("lake = {place:?}")).unwrap();
+    }
+}
+
+#[test]
 fn what_is_printed_can_be_read_back() {
     let text = shown(&Config::default()).unwrap();
     assert_eq!(from_file(&text).unwrap().listen, Config::default().listen);
