@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where the lake's Delta table is: a URL, or a path on this machine. It need not
-    /// exist yet.
+    /// exist yet. Not among the settings of queries: whoever writes the lake knows it too.
+    #[serde(skip)]
     pub lake: String,
     /// Memory for one query's sorts, joins and aggregates, in bytes.
     pub memory_bytes: usize,

@@ -29,6 +29,12 @@ fn an_unknown_setting_is_refused_by_name() {
 }
 
 #[test]
+fn the_lake_is_set_in_one_place() {
+    let refusal = format!("{:#}", from_file("[sql]\nlake = \"lake\"\n").unwrap_err());
+    assert!(refusal.contains("`sql.lake` is not known"), "{refusal}");
+}
+
+#[test]
 fn a_value_out_of_range_is_refused_by_name() {
     let refusal = format!("{:#}", from_file("[bus]\npartitions = 0\n").unwrap_err());
     assert!(refusal.contains("bus.partitions"), "{refusal}");
