@@ -29,7 +29,7 @@ use weir_sinks::lake;
 
 use crate::client::{self, Client, Connection};
 use crate::data::{self, STORE_COPY};
-use crate::logs;
+use crate::{logs, out};
 
 /// Says that a copy is whole; written last.
 const WHOLE: &str = "backup.json";
@@ -101,7 +101,7 @@ impl Backup {
         bar.finish_and_clear();
         end(copied, &part, &self.to)?;
         let to = self.to.display();
-        let mut out = io::stdout();
+        let mut out = out::stdout();
         writeln!(
             out,
             "{to} holds all that was accepted before it was begun; `weir restore` makes a data folder of it"
@@ -139,7 +139,7 @@ impl Restore {
         bar.finish_and_clear();
         end(copied, &part, &self.data)?;
         writeln!(
-            io::stdout(),
+            out::stdout(),
             "{} is as it was at {}; start it with `weir up --data {}`",
             self.data.display(),
             whole.made_at,
@@ -147,7 +147,7 @@ impl Restore {
         )?;
         if !self.data.join(LAKE).is_dir() {
             writeln!(
-                io::stdout(),
+                out::stdout(),
                 "The lake is not in the copy. One that Weir has written since holds what this log lacks, and is \
                  refused: name a new folder in the setting `lake`"
             )?;

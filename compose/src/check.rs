@@ -9,7 +9,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::client::{self, Client, Connection};
-use crate::logs;
+use crate::{logs, out};
 
 /// `weir check`
 #[derive(Debug, Args)]
@@ -33,7 +33,7 @@ async fn check(client: &Client) -> Result<ExitCode> {
     };
     let status = answer.status();
     let body: Value = answer.json().await.unwrap_or_default();
-    let mut out = std::io::stdout().lock();
+    let mut out = out::stdout();
     if let Some(parts) = body["parts"].as_object() {
         for (part, state) in parts {
             writeln!(out, "{part:<10} {}", state.as_str().unwrap_or("unknown"))?;

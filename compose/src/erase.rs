@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::admin::{agree, ask};
 use crate::client::{self, Client, Connection};
-use crate::logs;
+use crate::{logs, out};
 
 /// Between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(300);
@@ -174,6 +174,6 @@ async fn cut(client: &Client, give_up: Instant) -> Result<bool> {
 }
 
 fn say(line: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}")?;
+    writeln!(out::stdout(), "{line}")?;
     Ok(())
 }

@@ -19,6 +19,7 @@ mod logs;
 mod lone;
 mod memory;
 mod migrate;
+mod out;
 mod replay;
 mod retention;
 mod roles;
@@ -31,6 +32,7 @@ mod sql;
 mod text_input;
 mod up;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -50,16 +52,14 @@ fn main() -> ExitCode {
     }
     match cli::Weir::parse().run() {
         Ok(code) => code,
+        Err(_) if out::nobody_reads() => ExitCode::from(out::NOBODY_READS),
         Err(error) => report(&error),
     }
 }
 
 /// One clear line, and a non-zero exit.
-#[expect(
-    clippy::print_stderr,
-    reason = "a command's last word belongs on the terminal"
-)]
 fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("weir: {error:#}");
+    // Where it can't be said, the exit still says it.
+    let _ = writeln!(std::io::stderr(), "weir: {error:#}");
     ExitCode::FAILURE
 }

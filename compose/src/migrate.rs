@@ -13,7 +13,7 @@ use weir_store::cql;
 
 use crate::config::{self, Config, Store};
 use crate::data::DataDir;
-use crate::{backends, client, first_run, logs};
+use crate::{backends, client, first_run, logs, out};
 
 /// How long another `weir migrate` on the same folder is waited for.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -37,7 +37,7 @@ impl Migrate {
 }
 
 async fn migrate(config: &Config, new_signing_key: bool) -> Result<()> {
-    let mut out = std::io::stdout();
+    let mut out = out::stdout();
     let (store, bus) = (config.store, &config.bus.brokers);
     if store == Store::Embedded && bus.is_empty() {
         writeln!(

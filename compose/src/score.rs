@@ -12,7 +12,7 @@ use weir_processors::Judge;
 use weir_records::Verdict;
 
 use crate::text_input::{self, Fields, Format};
-use crate::{config, logs, runtime};
+use crate::{config, logs, out, runtime};
 
 /// Texts judged at a time: enough for the model to sort by length.
 const CHUNK: usize = 512;
@@ -54,7 +54,7 @@ impl Score {
     }
 
     async fn score(self, judge: &Judge) -> Result<ExitCode> {
-        let mut out = BufWriter::new(std::io::stdout().lock());
+        let mut out = BufWriter::new(out::stdout());
         let mut chunk = Vec::with_capacity(CHUNK);
         let mut failed = 0;
         for record in text_input::records(self.files, self.format, self.field.clone()) {

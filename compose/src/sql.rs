@@ -13,7 +13,7 @@ use reqwest::Method;
 use reqwest::header::ACCEPT;
 
 use crate::client::{self, Client, Connection};
-use crate::logs;
+use crate::{logs, out};
 
 const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
 
@@ -112,7 +112,7 @@ async fn run_query(client: &Client, query: &str, format: Format) -> Result<()> {
     let batches = query_batches(client, query).await?;
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     // Not locked: a Parquet writer may hand its output to another thread.
-    let mut out = std::io::BufWriter::new(std::io::stdout());
+    let mut out = std::io::BufWriter::new(out::stdout());
     match format {
         Format::Table => {
             writeln!(
@@ -174,7 +174,7 @@ pub(crate) async fn query_batches(client: &Client, query: &str) -> Result<Vec<Re
 }
 
 fn say(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = out::stdout();
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(())

@@ -93,7 +93,9 @@ async fn up(config: Config, roles: &[Role]) -> Result<()> {
             let stop = stages.door().clone();
             tokio::spawn(retention::expire(store.clone(), kept, stop));
         }
-        welcome(&base, first.as_deref())?;
+        if welcome(&base, first.as_deref()).is_err() {
+            tracing::warn!("nobody reads standard output; Weir runs all the same");
+        }
         tracing::info!(%base, "ready");
         started
             .serve(listener, registry.clone(), limits, &stages)

@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::client::{self, Client, Connection};
-use crate::logs;
+use crate::{logs, out};
 
 /// `weir user`
 #[derive(Debug, Subcommand)]
@@ -157,7 +157,7 @@ impl Key {
                 });
                 let made = ask(client, Method::POST, "/v1/admin/keys", Some(&wanted)).await?;
                 let secret = made["key"].as_str().context("the answer holds no key")?;
-                writeln!(std::io::stdout(), "{secret}")?;
+                writeln!(out::stdout(), "{secret}")?;
                 Ok(())
             }),
             Self::Revoke(key) => call(&key.connection, async |client| {
@@ -198,7 +198,7 @@ pub(crate) fn agree(yes: bool, what: &str) -> Result<()> {
     if !stdin.is_terminal() {
         bail!("nothing was done: nobody is there to ask; --yes does it");
     }
-    let mut out = std::io::stdout();
+    let mut out = out::stdout();
     write!(out, "{what}? [y/N] ")?;
     out.flush()?;
     let mut answer = String::new();
@@ -258,7 +258,7 @@ pub(super) fn table(rows: &Value, columns: &[&str]) -> Result<()> {
             .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
-    let mut out = std::io::stdout().lock();
+    let mut out = out::stdout();
     for line in &lines {
         let cells: Vec<String> = line
             .iter()

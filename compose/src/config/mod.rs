@@ -6,6 +6,7 @@
 mod load;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use weir_store::Retention;
 
 pub(crate) use self::load::Source;
 use self::load::is_secret;
+use crate::out;
 
 /// All settings of the server roles. `weir config --print` shows them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -284,13 +286,12 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    #[expect(clippy::print_stdout, reason = "the output of the command")]
     pub(crate) fn run(self, source: &Source) -> Result<ExitCode> {
         let config = source.load()?;
         if self.print {
-            println!("{}", shown(&config)?);
+            writeln!(out::stdout(), "{}", shown(&config)?)?;
         } else {
-            println!("the settings are valid");
+            writeln!(out::stdout(), "the settings are valid")?;
         }
         Ok(ExitCode::SUCCESS)
     }

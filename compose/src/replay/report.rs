@@ -11,6 +11,7 @@ use weir_records::{Action, Judged};
 
 use super::send::Sent;
 use super::verify::Stored;
+use crate::out;
 
 /// Code points of a text that an example shows.
 const EXAMPLE_LENGTH: usize = 60;
@@ -38,7 +39,7 @@ impl Outcome {
 }
 
 pub(super) fn print(outcome: &Outcome) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = out::stdout();
     counts(&mut out, outcome)?;
     actions(&mut out, &outcome.judged)?;
     if std::io::stdout().is_terminal() || outcome.stored.is_some() {

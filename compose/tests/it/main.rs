@@ -12,3 +12,4 @@ mod logs;
 mod path;
 mod start;
 mod support;
+mod tools;

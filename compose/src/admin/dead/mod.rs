@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use self::choose::{Chosen, Filters, State, letters};
 use super::commands::{ask, table};
 use crate::client::{self, Client, Connection};
-use crate::logs;
+use crate::{logs, out};
 
 const PATH: &str = "/v1/admin/dead-letters";
 /// Questions at a time; the door takes a few more.
@@ -103,7 +103,7 @@ impl Dead {
                 client::block_on(async {
                     let letter = ask(&client, Method::GET, &path(&show.id, "")?, None).await?;
                     let json = escaped(&serde_json::to_string_pretty(&letter)?);
-                    writeln!(std::io::stdout(), "{json}")?;
+                    writeln!(out::stdout(), "{json}")?;
                     Ok(ExitCode::SUCCESS)
                 })
             }
@@ -138,7 +138,7 @@ impl List {
                 table(&Value::Array(letters), &columns)?;
             }
             Format::Json => {
-                let mut out = std::io::stdout().lock();
+                let mut out = out::stdout();
                 for letter in letters {
                     writeln!(out, "{}", escaped(&letter.to_string()))?;
                 }
@@ -195,7 +195,7 @@ impl Replay {
                 note(&format!("{id} stays open: {reason}"))?;
             }
         }
-        writeln!(std::io::stdout(), "{} replayed", count(done))?;
+        writeln!(out::stdout(), "{} replayed", count(done))?;
         Ok(code(open))
     }
 }
@@ -237,7 +237,7 @@ impl Discard {
                 .with_context(|| format!("{done} were discarded, then {id} was not"))?;
             done += usize::from(answer["done"] == true);
         }
-        writeln!(std::io::stdout(), "{} discarded", count(done))?;
+        writeln!(out::stdout(), "{} discarded", count(done))?;
         Ok(ExitCode::SUCCESS)
     }
 }
