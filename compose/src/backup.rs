@@ -28,6 +28,7 @@ use weir_records::topic;
 use weir_sinks::lake;
 
 use crate::client::{self, Client, Connection};
+use crate::config::Source;
 use crate::data::{self, STORE_COPY};
 use crate::{logs, out};
 
@@ -64,9 +65,9 @@ pub(crate) struct Backup {
 pub(crate) struct Restore {
     /// Folder that `weir backup` made
     from: PathBuf,
-    /// Data folder to make; it must not exist
-    #[arg(long, env = "WEIR_DATA", default_value = "data")]
-    data: PathBuf,
+    /// Data folder to make; it must not exist [default: the setting `data`]
+    #[arg(long, env = "WEIR_DATA")]
+    data: Option<PathBuf>,
 }
 
 /// What a whole copy says of itself.
@@ -78,9 +79,10 @@ struct Whole {
 }
 
 impl Backup {
-    pub(crate) fn run(self) -> Result<ExitCode> {
+    pub(crate) fn run(self, source: &Source) -> Result<ExitCode> {
         logs::start(true);
-        let data = self.connection.data();
+        let data = self.connection.data(source)?;
+        let data = data.as_path();
         ensure!(
             data.join("version").is_file(),
             "{} is no data folder; name it with --data",
@@ -95,7 +97,7 @@ impl Backup {
             .with_context(|| format!("can't lock the log in {}", data.display()))?
             .context("another backup is being made, or the log is being cut; try again later")?;
         let part = begin(&self.to)?;
-        let client = self.connection.client()?;
+        let client = self.connection.client(source)?;
         let bar = bar();
         let copied = client::block_on(copy_running(&client, data, &part, &bar));
         bar.finish_and_clear();
@@ -118,7 +120,7 @@ impl Backup {
 }
 
 impl Restore {
-    pub(crate) fn run(self) -> Result<ExitCode> {
+    pub(crate) fn run(self, source: &Source) -> Result<ExitCode> {
         logs::start(true);
         let file = self.from.join(WHOLE);
         let whole = fs::read(&file)
@@ -131,21 +133,22 @@ impl Restore {
             whole.weir,
             whole.format
         );
-        let part = begin(&self.data)?;
+        let data = self.data.map_or_else(|| source.data(), Ok)?;
+        let part = begin(&data)?;
         let bar = bar();
         let copied = Copier { bar: &bar }
             .tree(&self.from, &part)
             .and_then(|()| fs::remove_file(part.join(WHOLE)).context("the copy can't be finished"));
         bar.finish_and_clear();
-        end(copied, &part, &self.data)?;
+        end(copied, &part, &data)?;
         writeln!(
             out::stdout(),
             "{} is as it was at {}; start it with `weir up --data {}`",
-            self.data.display(),
+            data.display(),
             whole.made_at,
-            self.data.display()
+            data.display()
         )?;
-        if !self.data.join(LAKE).is_dir() {
+        if !data.join(LAKE).is_dir() {
             writeln!(
                 out::stdout(),
                 "The lake is not in the copy. One that Weir has written since holds what this log lacks, and is \

@@ -9,6 +9,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::client::{self, Client, Connection};
+use crate::config::Source;
 use crate::{logs, out};
 
 /// `weir check`
@@ -19,9 +20,9 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    pub(crate) fn run(self) -> Result<ExitCode> {
+    pub(crate) fn run(self, source: &Source) -> Result<ExitCode> {
         logs::start(true);
-        let client = self.connection.client()?;
+        let client = self.connection.client(source)?;
         client::block_on(check(&client))
     }
 }

@@ -1,6 +1,6 @@
 //! The HTTP client of the tools: where a running Weir is, and the key to it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -8,6 +8,7 @@ use clap::Args;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 
+use crate::config::Source;
 use crate::data;
 
 /// How long an answer may take, unless a request says otherwise.
@@ -23,8 +24,9 @@ pub(crate) struct Connection {
     #[arg(long, env = "WEIR_KEY", hide_env_values = true)]
     key: Option<String>,
     /// Data folder of a Weir on this machine, for its address and key
-    #[arg(long, env = "WEIR_DATA", default_value = "data")]
-    data: PathBuf,
+    /// [default: the setting `data`]
+    #[arg(long, env = "WEIR_DATA")]
+    data: Option<PathBuf>,
 }
 
 /// A client of one Weir, with its credential.
@@ -46,15 +48,18 @@ pub(crate) struct Problem {
 
 impl Connection {
     /// Data folder of a Weir on this machine.
-    pub(crate) fn data(&self) -> &Path {
-        &self.data
+    pub(crate) fn data(&self, source: &Source) -> Result<PathBuf> {
+        match &self.data {
+            Some(data) => Ok(data.clone()),
+            None => source.data(),
+        }
     }
 
-    pub(crate) fn client(&self) -> Result<Client> {
+    pub(crate) fn client(&self, source: &Source) -> Result<Client> {
         let (base, key) = match (&self.url, &self.key) {
             (Some(url), Some(key)) => (url.clone(), key.clone()),
             (url, key) => {
-                let admin = data::read_admin(&self.data).context(
+                let admin = data::read_admin(&self.data(source)?).context(
                     "no address and key: start `weir up` first, name its folder with --data, or give --url and --key",
                 )?;
                 (

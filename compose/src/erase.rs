@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::admin::{agree, ask};
 use crate::client::{self, Client, Connection};
+use crate::config::Source;
 use crate::{logs, out};
 
 /// Between two looks at how far it is.
@@ -72,9 +73,9 @@ struct Left {
 }
 
 impl Command {
-    pub(crate) fn run(self) -> Result<ExitCode> {
+    pub(crate) fn run(self, source: &Source) -> Result<ExitCode> {
         logs::start(true);
-        let client = self.connection.client()?;
+        let client = self.connection.client(source)?;
         let what = if self.sender.is_some() {
             "erase everything that this sender said, for good"
         } else {

@@ -13,6 +13,7 @@ use reqwest::Method;
 use reqwest::header::ACCEPT;
 
 use crate::client::{self, Client, Connection};
+use crate::config::Source;
 use crate::{logs, out};
 
 const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
@@ -42,9 +43,9 @@ enum Format {
 }
 
 impl Sql {
-    pub(crate) fn run(self) -> Result<ExitCode> {
+    pub(crate) fn run(self, source: &Source) -> Result<ExitCode> {
         logs::start(true);
-        let client = self.connection.client()?;
+        let client = self.connection.client(source)?;
         client::block_on(async {
             match &self.query {
                 Some(query) => run_query(&client, query, self.format)

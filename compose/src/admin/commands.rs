@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::client::{self, Client, Connection};
+use crate::config::Source;
 use crate::{logs, out};
 
 /// `weir user`
@@ -94,9 +95,9 @@ pub(crate) struct CreateKey {
 }
 
 impl User {
-    pub(crate) fn run(self) -> Result<ExitCode> {
+    pub(crate) fn run(self, source: &Source) -> Result<ExitCode> {
         match self {
-            Self::List(list) => call(&list.connection, async |client| {
+            Self::List(list) => call(&list.connection, source, async |client| {
                 let answer = ask(client, Method::GET, "/v1/admin/users", None).await?;
                 table(
                     &answer["users"],
@@ -110,7 +111,7 @@ impl User {
                     ],
                 )
             }),
-            Self::Create(user) => call(&user.connection, async |client| {
+            Self::Create(user) => call(&user.connection, source, async |client| {
                 let mut password = String::new();
                 std::io::stdin()
                     .lock()
@@ -125,19 +126,30 @@ impl User {
             }),
             Self::Grant(grant) => change(
                 &grant.connection,
+                source,
                 &grant.username,
                 &json!({"scopes": grant.scopes}),
             ),
-            Self::Disable(user) => change(&user.connection, &user.name, &json!({"disabled": true})),
-            Self::Enable(user) => change(&user.connection, &user.name, &json!({"disabled": false})),
+            Self::Disable(user) => change(
+                &user.connection,
+                source,
+                &user.name,
+                &json!({"disabled": true}),
+            ),
+            Self::Enable(user) => change(
+                &user.connection,
+                source,
+                &user.name,
+                &json!({"disabled": false}),
+            ),
         }
     }
 }
 
 impl Key {
-    pub(crate) fn run(self) -> Result<ExitCode> {
+    pub(crate) fn run(self, source: &Source) -> Result<ExitCode> {
         match self {
-            Self::List(list) => call(&list.connection, async |client| {
+            Self::List(list) => call(&list.connection, source, async |client| {
                 let answer = ask(client, Method::GET, "/v1/admin/keys", None).await?;
                 table(
                     &answer["keys"],
@@ -151,7 +163,7 @@ impl Key {
                     ],
                 )
             }),
-            Self::Create(key) => call(&key.connection, async |client| {
+            Self::Create(key) => call(&key.connection, source, async |client| {
                 let wanted = json!({
                     "label": key.label, "tenant": key.tenant, "scopes": key.scopes, "expires_at": key.expires_at,
                 });
@@ -160,7 +172,7 @@ impl Key {
                 writeln!(out::stdout(), "{secret}")?;
                 Ok(())
             }),
-            Self::Revoke(key) => call(&key.connection, async |client| {
+            Self::Revoke(key) => call(&key.connection, source, async |client| {
                 let path = format!("/v1/admin/keys/{}", key.name);
                 let revoked = ask(client, Method::DELETE, &path, None).await?;
                 table(&json!([revoked]), &["id", "label", "revoked_at"])
@@ -169,8 +181,13 @@ impl Key {
     }
 }
 
-fn change(connection: &Connection, username: &str, change: &Value) -> Result<ExitCode> {
-    call(connection, async |client| {
+fn change(
+    connection: &Connection,
+    source: &Source,
+    username: &str,
+    change: &Value,
+) -> Result<ExitCode> {
+    call(connection, source, async |client| {
         let path = format!("/v1/admin/users/{username}");
         let changed = ask(client, Method::PATCH, &path, Some(change)).await?;
         table(
@@ -182,10 +199,11 @@ fn change(connection: &Connection, username: &str, change: &Value) -> Result<Exi
 
 fn call(
     connection: &Connection,
+    source: &Source,
     work: impl AsyncFnOnce(&Client) -> Result<()>,
 ) -> Result<ExitCode> {
     logs::start(true);
-    let client = connection.client()?;
+    let client = connection.client(source)?;
     client::block_on(work(&client)).map(|()| ExitCode::SUCCESS)
 }
 

@@ -27,6 +27,26 @@ pub(crate) struct Source {
 impl Source {
     /// Defaults, then the file, then `WEIR_…` of the environment (`WEIR_SQL__CONCURRENT_QUERIES=8`).
     pub(crate) fn load(&self) -> Result<Config> {
+        let mut config: Config = self
+            .sources()?
+            .extract()
+            .map_err(|error| told(&error))
+            .context("a setting is wrong")?;
+        config.read_secrets()?;
+        config.cql.retention = config.retention.clone();
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The data folder, for a tool: it may not be able to read the files that other settings
+    /// name, nor need it.
+    pub(crate) fn data(&self) -> Result<PathBuf> {
+        let data = self.sources()?.extract_inner("data");
+        data.map_err(|error| told(&error))
+            .context("a setting is wrong")
+    }
+
+    fn sources(&self) -> Result<Figment> {
         let mut figment = Figment::from(Serialized::defaults(Config::default()));
         if let Some(file) = &self.file {
             if !file.is_file() {
@@ -40,6 +60,7 @@ impl Source {
             "WEIR_LOG",
             "WEIR_KEY",
             "WEIR_URL",
+            "WEIR_SQL_URL",
             "WEIR_ONNXRUNTIME",
         ];
         let env = Env::prefixed("WEIR_").filter(move |name| {
@@ -49,15 +70,7 @@ impl Source {
                     .eq_ignore_ascii_case(name.as_str())
             })
         });
-        let mut config: Config = figment
-            .merge(env.split("__"))
-            .extract()
-            .map_err(|error| told(&error))
-            .context("a setting is wrong")?;
-        config.read_secrets()?;
-        config.cql.retention = config.retention.clone();
-        config.check()?;
-        Ok(config)
+        Ok(figment.merge(env.split("__")))
     }
 }
 

@@ -21,6 +21,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::client::{self, Connection};
+use crate::config::Source;
 use crate::logs;
 use crate::text_input::{self, Fields, Format};
 
@@ -72,13 +73,13 @@ pub(crate) struct Outgoing {
 }
 
 impl Replay {
-    pub(crate) fn run(self) -> Result<ExitCode> {
+    pub(crate) fn run(self, source: &Source) -> Result<ExitCode> {
         logs::start(true);
-        client::block_on(self.replay())
+        client::block_on(self.replay(source))
     }
 
-    async fn replay(self) -> Result<ExitCode> {
-        let client = self.connection.client()?;
+    async fn replay(self, source: &Source) -> Result<ExitCode> {
+        let client = self.connection.client(source)?;
         let messages = self.read()?;
         if messages.is_empty() {
             bail!("there are no messages to send");

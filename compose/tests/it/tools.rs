@@ -1,5 +1,7 @@
 //! The commands that ask a running Weir, as a person or a script uses them.
 
+use std::fs;
+use std::path::Path;
 use std::process::{Output, Stdio};
 
 use crate::support::{Weir, text_of, weir};
@@ -17,6 +19,7 @@ fn into_nothing(on: &Weir, args: &[&str]) -> Output {
 #[test]
 fn a_command_whose_reader_left_ends_without_a_word() {
     let weir = Weir::start();
+    weir.sql(&weir.admin_key(), "SELECT 1");
     let commands: [&[&str]; 6] = [
         &["config", "--print"],
         &["sql", "--format", "csv", "SELECT 1"],
@@ -34,4 +37,31 @@ fn a_command_whose_reader_left_ends_without_a_word() {
             "{command:?}"
         );
     }
+}
+
+#[test]
+fn the_data_folder_is_the_one_of_the_settings_unless_another_is_named() {
+    let running = Weir::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weir.toml");
+    fs::write(&file, format!("data = {:?}\n", running.data())).unwrap();
+    let keys = |config: &Path, name: &str, value: &str| {
+        let mut tool = weir();
+        tool.args(["key", "list"]).env("WEIR_CONFIG", config);
+        tool.env(name, value).output().unwrap()
+    };
+    let output = keys(&file, "WEIR_LOG", "warn");
+    assert!(output.status.success(), "{}", text_of(&output));
+    let output = keys(&file, "WEIR_DATA", "elsewhere");
+    let said = text_of(&output);
+    assert!(
+        !output.status.success() && said.contains("elsewhere/admin.json"),
+        "{said}"
+    );
+    let output = keys(&folder.path().join("none.toml"), "WEIR_LOG", "warn");
+    let said = text_of(&output);
+    assert!(
+        !output.status.success() && said.contains("none.toml does not exist"),
+        "{said}"
+    );
 }

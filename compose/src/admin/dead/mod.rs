@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use self::choose::{Chosen, Filters, State, letters};
 use super::commands::{ask, table};
 use crate::client::{self, Client, Connection};
+use crate::config::Source;
 use crate::{logs, out};
 
 const PATH: &str = "/v1/admin/dead-letters";
@@ -91,15 +92,15 @@ enum Format {
 }
 
 impl Dead {
-    pub(crate) fn run(self) -> Result<ExitCode> {
+    pub(crate) fn run(self, source: &Source) -> Result<ExitCode> {
         logs::start(true);
         match self {
             Self::List(list) => {
-                let client = list.connection.client()?;
+                let client = list.connection.client(source)?;
                 client::block_on(list.run(&client))
             }
             Self::Show(show) => {
-                let client = show.connection.client()?;
+                let client = show.connection.client(source)?;
                 client::block_on(async {
                     let letter = ask(&client, Method::GET, &path(&show.id, "")?, None).await?;
                     let json = escaped(&serde_json::to_string_pretty(&letter)?);
@@ -108,11 +109,11 @@ impl Dead {
                 })
             }
             Self::Replay(replay) => {
-                let client = replay.connection.client()?;
+                let client = replay.connection.client(source)?;
                 client::block_on(replay.run(&client))
             }
             Self::Discard(discard) => {
-                let client = discard.connection.client()?;
+                let client = discard.connection.client(source)?;
                 client::block_on(discard.run(&client))
             }
         }
