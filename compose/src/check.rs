@@ -1,6 +1,6 @@
 //! `weir check`: is a running Weir well, and where are its doors?
 
-use std::io::Write as _;
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -22,7 +22,7 @@ pub(crate) struct Check {
 impl Check {
     pub(crate) fn run(self, source: &Source) -> Result<ExitCode> {
         logs::start(true);
-        let client = self.connection.client(source)?;
+        let client = self.connection.anybody(source)?;
         client::block_on(check(&client))
     }
 }
@@ -30,7 +30,10 @@ impl Check {
 async fn check(client: &Client) -> Result<ExitCode> {
     let answer = client.request(Method::GET, "/health/ready").send().await;
     let Ok(answer) = answer else {
-        bail!("no Weir answers at {}", client.base());
+        bail!(
+            "no Weir answers at {}; is Weir running there?",
+            client.base()
+        );
     };
     let status = answer.status();
     let body: Value = answer.json().await.unwrap_or_default();
@@ -40,7 +43,7 @@ async fn check(client: &Client) -> Result<ExitCode> {
             writeln!(out, "{part:<10} {}", state.as_str().unwrap_or("unknown"))?;
         }
     }
-    addresses(&mut out, client.base())?;
+    addresses(&mut out, client.base(), offers_sql(client).await)?;
     Ok(if status == StatusCode::OK {
         ExitCode::SUCCESS
     } else {
@@ -48,9 +51,21 @@ async fn check(client: &Client) -> Result<ExitCode> {
     })
 }
 
+/// Whether it is the role `query`, or has it among others.
+async fn offers_sql(client: &Client) -> bool {
+    let Ok(answer) = client.request(Method::GET, "/openapi.json").send().await else {
+        return false;
+    };
+    let document: Value = answer.json().await.unwrap_or_default();
+    document["paths"]["/v1/sql"].is_object()
+}
+
 /// Where to go on from here.
-pub(crate) fn addresses(out: &mut impl std::io::Write, base: &str) -> std::io::Result<()> {
+pub(crate) fn addresses(out: &mut impl Write, base: &str, sql: bool) -> std::io::Result<()> {
     writeln!(out, "\nAPI docs   {base}/docs")?;
     writeln!(out, "metrics    {base}/metrics")?;
-    writeln!(out, "SQL        weir sql   or POST {base}/v1/sql\n")
+    if sql {
+        writeln!(out, "SQL        weir sql   or POST {base}/v1/sql")?;
+    }
+    writeln!(out)
 }

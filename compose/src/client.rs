@@ -29,12 +29,12 @@ pub(crate) struct Connection {
     data: Option<PathBuf>,
 }
 
-/// A client of one Weir, with its credential.
+/// A client of one Weir, with its credential if it has one.
 #[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
-    key: String,
+    key: Option<String>,
 }
 
 /// The parts of a problem document that a person wants to read.
@@ -55,30 +55,34 @@ impl Connection {
         }
     }
 
+    /// A client with a key.
     pub(crate) fn client(&self, source: &Source) -> Result<Client> {
-        let (base, key) = match (&self.url, &self.key) {
-            (Some(url), Some(key)) => (url.clone(), key.clone()),
-            (url, key) => {
-                let admin = data::read_admin(&self.data(source)?).context(
-                    "no address and key: start `weir up` first, name its folder with --data, or give --url and --key",
-                )?;
-                (
-                    url.clone().unwrap_or(admin.url),
-                    key.clone().unwrap_or(admin.api_key),
-                )
+        let missing = match (&self.url, &self.key) {
+            (Some(url), Some(key)) => return Client::new(url, Some(key.clone())),
+            (Some(_), None) => {
+                "no key: give --key or WEIR_KEY, or name the data folder with --data"
+            }
+            (None, Some(_)) => {
+                "no address: give --url or WEIR_URL, or name the data folder with --data"
+            }
+            (None, None) => {
+                "no address and key: start `weir up` first, name its folder with --data, or give --url and --key"
             }
         };
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(TIMEOUT)
-            .tcp_nodelay(true)
-            .build()
-            .context("the HTTP client can't be set up")?;
-        Ok(Client {
-            http,
-            base: without_slash(&base),
-            key,
-        })
+        let admin = data::read_admin(&self.data(source)?).context(missing)?;
+        let url = self.url.as_ref().unwrap_or(&admin.url);
+        Client::new(url, Some(self.key.clone().unwrap_or(admin.api_key)))
+    }
+
+    /// A client without a key, for what anybody may ask.
+    pub(crate) fn anybody(&self, source: &Source) -> Result<Client> {
+        if let Some(url) = &self.url {
+            return Client::new(url, None);
+        }
+        let admin = data::read_admin(&self.data(source)?).context(
+            "no address: start `weir up` first, name its folder with --data, or give --url",
+        )?;
+        Client::new(&admin.url, None)
     }
 }
 
@@ -87,6 +91,20 @@ fn without_slash(base: &str) -> String {
 }
 
 impl Client {
+    fn new(base: &str, key: Option<String>) -> Result<Self> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(TIMEOUT)
+            .tcp_nodelay(true)
+            .build()
+            .context("the HTTP client can't be set up")?;
+        Ok(Self {
+            http,
+            base: without_slash(base),
+            key,
+        })
+    }
+
     /// The same credential at another address.
     pub(crate) fn at(&self, base: &str) -> Self {
         Self {
@@ -100,9 +118,11 @@ impl Client {
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http
-            .request(method, format!("{}{path}", self.base))
-            .bearer_auth(&self.key)
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
     }
 
     /// Sends, and turns everything but success into one clear line.
@@ -121,7 +141,7 @@ impl Client {
 
     fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {
         if error.is_connect() {
-            anyhow!("no Weir answers at {}; is `weir up` running?", self.base)
+            anyhow!("no Weir answers at {}; is Weir running there?", self.base)
         } else if error.is_timeout() {
             anyhow!("{} did not answer in time", self.base)
         } else {

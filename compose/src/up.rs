@@ -93,7 +93,7 @@ async fn up(config: Config, roles: &[Role]) -> Result<()> {
             let stop = stages.door().clone();
             tokio::spawn(retention::expire(store.clone(), kept, stop));
         }
-        if welcome(&base, first.as_deref()).is_err() {
+        if welcome(&base, first.as_deref(), roles.contains(&Role::Query)).is_err() {
             tracing::warn!("nobody reads standard output; Weir runs all the same");
         }
         tracing::info!(%base, "ready");
@@ -119,7 +119,7 @@ pub(crate) async fn until<T>(
     }
 }
 
-fn welcome(base: &str, first: Option<&str>) -> Result<()> {
+fn welcome(base: &str, first: Option<&str>, sql: bool) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "Weir is running at {base}")?;
     if let Some(path) = first {
@@ -128,7 +128,7 @@ fn welcome(base: &str, first: Option<&str>) -> Result<()> {
             "An administrator was made; name, password and API key are in {path}"
         )?;
     }
-    check::addresses(&mut out, base)?;
+    check::addresses(&mut out, base, sql)?;
     out.flush()?;
     Ok(())
 }

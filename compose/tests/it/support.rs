@@ -55,6 +55,16 @@ impl Weir {
     /// Starts again on the same folder; waits until it says that it runs.
     pub(crate) fn restart(&mut self, settings: &[(&str, &str)]) {
         self.launch(settings);
+        self.listens();
+    }
+
+    /// Starts again with these roles only.
+    pub(crate) fn restart_as(&mut self, roles: &str) {
+        self.launch_with(&["--roles", roles], &[]);
+        self.listens();
+    }
+
+    fn listens(&mut self) {
         let output = self.child.as_mut().and_then(|child| child.stdout.take());
         let mut lines = BufReader::new(output.unwrap()).lines();
         let first = lines
@@ -68,6 +78,10 @@ impl Weir {
 
     /// Starts again on the same folder, and does not wait.
     pub(crate) fn launch(&mut self, settings: &[(&str, &str)]) {
+        self.launch_with(&[], settings);
+    }
+
+    fn launch_with(&mut self, args: &[&str], settings: &[(&str, &str)]) {
         assert!(self.child.is_none(), "it still runs");
         let log = File::options()
             .create(true)
@@ -77,6 +91,7 @@ impl Weir {
         let child = weir()
             .args(["up", "--listen", "127.0.0.1:0", "--data"])
             .arg(self.data())
+            .args(args)
             .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -65,3 +65,36 @@ fn the_data_folder_is_the_one_of_the_settings_unless_another_is_named() {
         "{said}"
     );
 }
+
+#[test]
+fn a_tool_says_what_it_lacks_and_check_needs_no_key() {
+    let mut running = Weir::start();
+    let nowhere = tempfile::tempdir().unwrap();
+    let said = |args: &[&str]| {
+        let mut tool = weir();
+        let output = tool.args(args).current_dir(&nowhere).output().unwrap();
+        (output.status.success(), text_of(&output))
+    };
+    let (_, told) = said(&["key", "list", "--url", running.url()]);
+    assert!(told.contains("no key: give --key or WEIR_KEY"), "{told}");
+    let (_, told) = said(&["key", "list", "--key", "x"]);
+    assert!(
+        told.contains("no address: give --url or WEIR_URL"),
+        "{told}"
+    );
+    let (_, told) = said(&["check"]);
+    assert!(told.contains("no address: start `weir up` first"), "{told}");
+    let (_, told) = said(&["check", "--url", "http://127.0.0.1:9"]);
+    assert!(told.contains("is Weir running there?"), "{told}");
+
+    running.sql(&running.admin_key(), "SELECT 1");
+    let (well, told) = said(&["check", "--url", running.url()]);
+    assert!(well && told.contains("/v1/sql"), "{told}");
+    running.stop();
+    running.restart_as("ingest");
+    let (well, told) = said(&["check", "--url", running.url()]);
+    assert!(
+        well && told.contains("/docs") && !told.contains("/v1/sql"),
+        "{told}"
+    );
+}
