@@ -60,6 +60,47 @@ impl Role {
     }
 }
 
+/// Where the paths begin that a role serves.
+const PATHS: [(&str, Role); 13] = [
+    ("/v1/admin/dead-letters", Role::Process),
+    ("/v1/admin/erasures", Role::Ingest),
+    ("/v1/admin/keys", Role::Ingest),
+    ("/v1/admin/log", Role::Ingest),
+    ("/v1/admin/users", Role::Ingest),
+    ("/v1/channels", Role::Ingest),
+    ("/v1/me", Role::Ingest),
+    ("/v1/messages", Role::Ingest),
+    ("/v1/register", Role::Ingest),
+    ("/v1/score", Role::Process),
+    ("/v1/senders", Role::Ingest),
+    ("/v1/sql", Role::Query),
+    ("/v1/token", Role::Ingest),
+];
+
+/// What to tell somebody who asks a process with these roles for a path that it lacks.
+pub(crate) fn elsewhere(roles: &[Role], path: &str) -> String {
+    let begins = |start: &str| {
+        let rest = path.strip_prefix(start);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let serves = PATHS.iter().find(|(start, _)| begins(start));
+    let other = serves.filter(|(_, role)| !roles.contains(role));
+    let here: Vec<_> = roles.iter().map(|role| role.name()).collect();
+    let here = here.join("`, `");
+    match other {
+        Some((_, role)) => format!(
+            "this page is of the role `{}`; this process runs `{here}`",
+            role.name()
+        ),
+        None if roles.len() < Role::value_variants().len() => {
+            format!(
+                "there is no such page; this process runs `{here}`, and `/docs` lists its pages"
+            )
+        }
+        None => "there is no such page; `/docs` lists them".to_owned(),
+    }
+}
+
 /// What the roles of one process share.
 pub(crate) struct Parts {
     pub(crate) config: Config,
@@ -225,4 +266,28 @@ pub(crate) async fn ingest(parts: &Parts, stop: &CancellationToken) -> Result<Ru
         ],
         workers: Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_another_role_is_told_from_one_that_nobody_has() {
+        let told = elsewhere(&[Role::Ingest], "/v1/sql");
+        assert_eq!(
+            told,
+            "this page is of the role `query`; this process runs `ingest`"
+        );
+        let told = elsewhere(&[Role::Process, Role::Query], "/v1/messages/m-1");
+        assert!(told.contains("of the role `ingest`"), "{told}");
+        assert!(told.contains("runs `process`, `query`"), "{told}");
+        for path in ["/v1/messages/m-1/x", "/v1/mess", "/v1/messages2", "/"] {
+            let told = elsewhere(&[Role::Ingest], path);
+            assert!(told.starts_with("there is no such page"), "{told}");
+            assert!(told.contains("`ingest`"), "{told}");
+        }
+        let told = elsewhere(Role::value_variants(), "/v1/sqls");
+        assert_eq!(told, "there is no such page; `/docs` lists them");
+    }
 }

@@ -21,7 +21,7 @@ use crate::accept;
 use crate::backends::Backends;
 use crate::config::Config;
 use crate::roles::{self, Parts, Role, Running};
-use crate::serve::{self, Readiness};
+use crate::serve::{self, Offer, Readiness};
 
 /// Between two looks at whether the workers still run.
 const LOOK: Duration = Duration::from_millis(500);
@@ -61,6 +61,7 @@ impl Stages {
 
 /// Roles that have started.
 pub(crate) struct Started {
+    roles: Vec<Role>,
     routers: Vec<OpenApiRouter>,
     readiness: Readiness,
     workers: Workers,
@@ -106,6 +107,7 @@ pub(crate) async fn start(
         .flat_map(|role: &mut Running| std::mem::take(&mut role.routers));
     let routers = routers.collect();
     Ok(Started {
+        roles: roles.to_vec(),
         routers,
         readiness,
         workers: Workers { process, sink },
@@ -130,14 +132,13 @@ impl Started {
         stages: &Stages,
     ) -> Result<()> {
         let stop = &stages.door;
-        let served = serve::run(
-            listener,
-            self.routers,
+        let offer = Offer {
+            roles: self.roles,
+            routers: self.routers,
             registry,
-            self.readiness,
-            limits.connections(),
-            stop.clone(),
-        );
+            readiness: self.readiness,
+        };
+        let served = serve::run(listener, offer, limits.connections(), stop.clone());
         tokio::pin!(served);
         let ended = tokio::select! {
             () = &mut served => None,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::future::{BoxFuture, join_all};
@@ -23,6 +23,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use weir_auth::door::{Code, Problem};
 
 use crate::accept;
+use crate::roles::{Role, elsewhere};
 use crate::run::Limits;
 
 /// Answers `Ok` or why that part is not ready.
@@ -81,15 +82,27 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
+/// What a process serves.
+pub(crate) struct Offer {
+    pub(crate) roles: Vec<Role>,
+    pub(crate) routers: Vec<OpenApiRouter>,
+    pub(crate) registry: Registry,
+    pub(crate) readiness: Readiness,
+}
+
 /// Serves until `stop`, then lets requests under way finish.
 pub(crate) async fn run(
     listener: TcpListener,
-    routers: Vec<OpenApiRouter>,
-    registry: Registry,
-    readiness: Readiness,
+    offer: Offer,
     connections: usize,
     stop: CancellationToken,
 ) {
+    let Offer {
+        roles,
+        routers,
+        registry,
+        readiness,
+    } = offer;
     let all = routers.into_iter().fold(
         OpenApiRouter::with_openapi(Document::openapi()),
         OpenApiRouter::merge,
@@ -98,8 +111,8 @@ pub(crate) async fn run(
     let app = routes
         .merge(operations(registry, readiness))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
-        .fallback(|| async {
-            Problem::new(Code::NotFound, "there is no such page; `/docs` lists them")
+        .fallback(move |uri: Uri| async move {
+            Problem::new(Code::NotFound, elsewhere(&roles, uri.path()))
         })
         .method_not_allowed_fallback(|| async {
             Problem::new(

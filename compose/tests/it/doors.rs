@@ -1,5 +1,7 @@
 //! Who may see what: tenants, members, and what every role shows its operator.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Value, json};
 
 use crate::support::{Weir, eventually, text_of};
@@ -147,5 +149,41 @@ fn operators_find_health_metrics_and_documents() {
         "weir_model_seconds",
     ] {
         assert!(metrics.contains(name), "no {name}");
+    }
+}
+
+fn pages(weir: &Weir) -> BTreeSet<String> {
+    let document: Value = serde_json::from_str(&weir.get("/openapi.json").1).unwrap();
+    document["paths"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect()
+}
+
+#[test]
+fn a_role_names_the_one_that_has_a_page_it_lacks() {
+    let mut weir = Weir::start();
+    let all = pages(&weir);
+    let mut owners = BTreeMap::new();
+    let mut answers = Vec::new();
+    for role in ["ingest", "process", "query"] {
+        weir.stop();
+        weir.restart_as(role);
+        let own = pages(&weir);
+        for page in all.iter().filter(|page| !own.contains(*page)) {
+            let (status, answer) = weir.get(&page.replace(['{', '}'], ""));
+            answers.push((role, page, status, answer));
+        }
+        owners.extend(own.into_iter().map(|page| (page, role)));
+    }
+    assert!(!answers.is_empty());
+    for (asked, page, status, answer) in answers {
+        let named = format!(
+            "of the role `{}`; this process runs `{asked}`",
+            owners[page]
+        );
+        assert!(status == 404 && answer.contains(&named), "{page}: {answer}");
     }
 }
