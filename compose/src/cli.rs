@@ -17,7 +17,9 @@ use crate::{admin, backup, broker, check, config, erase, lone, migrate, replay, 
     max_term_width = 100,
     after_help = "Start with `weir up`, then in another terminal `weir replay FILE --verify` and `weir sql`.\n\
                   Settings: a file given with --config or WEIR_CONFIG, and the environment (WEIR_LISTEN, \
-                  WEIR_BUS__BROKERS, ...). `weir config --print` shows the result."
+                  WEIR_BUS__BROKERS, ...). `weir config --print` shows the result.\n\
+                  Logs go to standard error; WEIR_LOG says how much of them: WEIR_LOG=debug weir up, or for one \
+                  part more than for the rest, WEIR_LOG=info,weir_bus=debug weir up."
 )]
 pub(crate) struct Weir {
     #[command(flatten)]
@@ -98,6 +100,14 @@ impl Weir {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+
+    #[test]
+    fn help_tells_every_way_to_set_something() {
+        let help = super::Weir::command().render_long_help().to_string();
+        for name in ["--config", "WEIR_CONFIG", "WEIR_LISTEN", "WEIR_LOG"] {
+            assert!(help.contains(name), "{name} is not in: {help}");
+        }
+    }
 
     #[test]
     fn commands_and_flags_do_not_contradict_each_other() {
