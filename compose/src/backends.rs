@@ -54,6 +54,7 @@ pub(crate) struct Backends {
 impl Backends {
     /// Those of `weir up`: whatever the settings leave empty is embedded, in `data`.
     pub(crate) async fn open(config: &Config, data: &DataDir, registry: &Registry) -> Result<Self> {
+        let lake = data.lake(&config.lake)?;
         let (bus, broker) = if config.bus.brokers.is_empty() {
             let broker = start_broker(config, data, registry).await?;
             let security = weir_bus::Security::Plain {
@@ -85,7 +86,7 @@ impl Backends {
             bus,
             accounts,
             history,
-            lake: config.lake_or(&data.path("lake")),
+            lake,
             secrets: data.secrets(),
             embedded,
             broker,
@@ -141,7 +142,7 @@ impl Backends {
 }
 
 async fn start_broker(config: &Config, data: &DataDir, registry: &Registry) -> Result<Broker> {
-    let mut broker = weir_broker::Config::new(config.bus.listen, data.path("broker"));
+    let mut broker = weir_broker::Config::new(config.bus.listen, data.part("broker")?);
     broker.auth = weir_broker::Auth::Plain {
         username: BROKER_USER.to_owned(),
         password: data.broker_secret()?,

@@ -7,9 +7,9 @@
 //! DATA/log-lock       held by who copies the log, or deletes from it on request
 //! DATA/admin.json     first administrator: name, password, API key (0600)
 //! DATA/secrets/       signing key, broker secret (0700)
-//! DATA/broker/        the log
-//! DATA/store/         accounts, keys, history
-//! DATA/lake/          the Delta table
+//! DATA/broker/        the log (0700)
+//! DATA/store/         accounts, keys, history (0700)
+//! DATA/lake/          the Delta table (0700)
 //! DATA/store-copy/    of the store, while a backup is made
 //! ```
 
@@ -154,6 +154,41 @@ impl DataDir {
         self.root.join(part)
     }
 
+    /// The folder of a part, which nobody else on this machine can read where it is new.
+    pub(crate) fn part(&self, part: &str) -> Result<PathBuf> {
+        let path = self.path(part);
+        private_folder(&path)?;
+        Ok(path)
+    }
+
+    /// Where the lake is by its setting. In the data folder it is as private as the rest;
+    /// elsewhere others may be meant to read it.
+    pub(crate) fn lake(&self, set: &str) -> Result<String> {
+        if set.is_empty() {
+            return Ok(self.part("lake")?.display().to_string());
+        }
+        if Path::new(set).starts_with(&self.root) {
+            private_folder(Path::new(set))?;
+        }
+        Ok(set.to_owned())
+    }
+
+    /// Says so where others can look in. Who made the folder so may mean it; parts that an
+    /// older Weir made there may be readable as well.
+    pub(crate) fn warn_of_onlookers(&self) {
+        let Ok(found) = fs::metadata(&self.root) else {
+            return;
+        };
+        let mode = found.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            tracing::warn!(
+                data = %self.root.display(),
+                mode = format!("{mode:04o}"),
+                "others on this machine can look into the data folder; `chmod 700` keeps them out"
+            );
+        }
+    }
+
     pub(crate) fn secrets(&self) -> PathBuf {
         self.root.join("secrets")
     }
@@ -257,6 +292,28 @@ mod tests {
         let _data = DataDir::open(folder.path(), Duration::ZERO).unwrap();
         assert!(folder.path().join("log-lock").is_file());
         assert!(hold_log(folder.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn parts_are_private_in_a_folder_that_is_not_and_a_lake_elsewhere_is_left_to_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("data");
+        fs::create_dir(&root).unwrap();
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+        let data = DataDir::open(&root, Duration::ZERO).unwrap();
+        data.part("broker").unwrap();
+        let lake = data.lake("").unwrap();
+        assert_eq!(Path::new(&lake), root.join("lake"));
+        let inside = root.join("other");
+        data.lake(&inside.display().to_string()).unwrap();
+        let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        for part in ["broker", "lake", "other", "secrets"] {
+            assert_eq!(mode(root.join(part)), 0o700, "{part}");
+        }
+        assert_eq!(mode(root), 0o755);
+        let elsewhere = folder.path().join("lake");
+        data.lake(&elsewhere.display().to_string()).unwrap();
+        assert!(!elsewhere.exists());
     }
 
     #[test]

@@ -51,6 +51,7 @@ impl Up {
 async fn up(config: Config, roles: &[Role]) -> Result<()> {
     let stop = signals::stop_token()?;
     let data = DataDir::open(&config.data, Duration::ZERO)?;
+    data.warn_of_onlookers();
     let listener = serve::listen(config.listen).await?;
     let base = format!("http://{}", listener.local_addr()?);
     let registry = Registry::new();

@@ -8,7 +8,7 @@ mod load;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -252,15 +252,6 @@ impl Config {
             }
         }
         Ok(())
-    }
-
-    /// Where the lake is, unless the settings say otherwise.
-    pub(crate) fn lake_or(&self, folder: &Path) -> String {
-        if self.lake.is_empty() {
-            folder.display().to_string()
-        } else {
-            self.lake.clone()
-        }
     }
 
     pub(crate) fn bus(&self, brokers: String, security: weir_bus::Security) -> weir_bus::Config {

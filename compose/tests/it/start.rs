@@ -36,6 +36,24 @@ fn the_first_start_makes_an_administrator_that_only_the_owner_can_read() {
 }
 
 #[test]
+fn others_can_not_read_what_lies_in_a_folder_that_is_open_to_them() {
+    let weir = Weir::start_in(|data| {
+        fs::create_dir(data).unwrap();
+        fs::set_permissions(data, fs::Permissions::from_mode(0o755)).unwrap();
+    });
+    let mode = |path: std::path::PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for part in ["broker", "store", "lake", "secrets"] {
+        assert_eq!(mode(weir.data().join(part)), 0o700, "{part}");
+    }
+    assert_eq!(mode(weir.data()), 0o755);
+    assert!(
+        weir.log().contains("others on this machine"),
+        "{}",
+        weir.log()
+    );
+}
+
+#[test]
 fn a_restart_keeps_the_administrator() {
     let mut weir = Weir::start();
     let key = weir.admin_key();

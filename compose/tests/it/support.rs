@@ -39,6 +39,11 @@ pub(crate) struct Weir {
 impl Weir {
     /// A new folder, and Weir on it.
     pub(crate) fn start() -> Self {
+        Self::start_in(|_| ())
+    }
+
+    /// The same, with the data folder as it was made.
+    pub(crate) fn start_in(make: impl FnOnce(&Path)) -> Self {
         let mut weir = Self {
             folder: tempfile::tempdir().unwrap(),
             child: None,
@@ -48,6 +53,7 @@ impl Weir {
                 .build()
                 .unwrap(),
         };
+        make(&weir.data());
         weir.restart(&[]);
         weir
     }
