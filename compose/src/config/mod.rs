@@ -4,6 +4,7 @@
 //! Names that no part knows are refused, so a typing error is not a silent default.
 
 mod load;
+mod show;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use weir_store::Retention;
 
 pub(crate) use self::load::Source;
-use self::load::is_secret;
+use self::show::{refuse_hidden, shown};
 use crate::out;
 
 /// All settings of the server roles. `weir config --print` shows them.
@@ -176,6 +177,7 @@ const LARGEST_BATCH_BYTES: usize = 8 << 20;
 impl Config {
     /// What the types alone can't say.
     fn check(&self) -> Result<()> {
+        refuse_hidden(self)?;
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         // The largest batches: what `ingest` takes at once, and what a worker does. One that
         // can never be queued would be tried for ever.
@@ -270,8 +272,11 @@ impl Config {
 
 /// `weir config`
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  weir config --print > weir.toml\n\n\
+                        What is printed is a settings file with all settings, each under a line that says what it \
+                        means. Secrets are `(hidden)`; one that is still so is refused when the file is read.")]
 pub(crate) struct Command {
-    /// Print the settings in force, secrets hidden
+    /// Print the settings in force and what each means, as a settings file, secrets hidden
     #[arg(long)]
     print: bool,
 }
@@ -280,23 +285,12 @@ impl Command {
     pub(crate) fn run(self, source: &Source) -> Result<ExitCode> {
         let config = source.load()?;
         if self.print {
-            writeln!(out::stdout(), "{}", shown(&config)?)?;
+            out::stdout().write_all(shown(&config)?.as_bytes())?;
         } else {
             writeln!(out::stdout(), "the settings are valid")?;
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// As TOML; what may hold a secret is hidden.
-fn shown(config: &Config) -> Result<String> {
-    let mut config = config.clone();
-    for (name, value) in &mut config.bus.properties {
-        if is_secret(name) {
-            *value = "(hidden)".to_owned();
-        }
-    }
-    toml::to_string_pretty(&config).context("the settings can't be shown as TOML")
 }
 
 #[cfg(test)]

@@ -125,9 +125,13 @@ fn secrets_are_read_from_files_and_never_shown() {
     let config = from_file(&text("cql.password")).unwrap();
     assert_eq!(config.cql.password.expose_secret(), "hunter2-hunter2");
     assert!(!shown(&config).unwrap().contains("hunter2"));
+    let again = from_file(&shown(&config).unwrap()).unwrap();
+    assert_eq!(again.cql.password.expose_secret(), "hunter2-hunter2");
     let config = from_file(&text("bus.properties.sasl.password")).unwrap();
     assert_eq!(config.bus.properties["sasl.password"], "hunter2-hunter2");
     assert!(!shown(&config).unwrap().contains("hunter2"));
+    let again = from_file(&shown(&config).unwrap()).unwrap();
+    assert_eq!(again.bus.properties["sasl.password"], "hunter2-hunter2");
 
     let refusal = format!("{:#}", from_file(&text("listen")).unwrap_err());
     assert!(refusal.contains("secrets.\"listen\""), "{refusal}");
@@ -164,6 +168,24 @@ fn a_lake_that_is_no_folder_is_refused_without_showing_it() {
 
 #[test]
 fn what_is_printed_can_be_read_back() {
-    let text = shown(&Config::default()).unwrap();
-    assert_eq!(from_file(&text).unwrap().listen, Config::default().listen);
+    let set = "listen = \"127.0.0.1:9999\"\n[bus.properties]\n\"linger.ms\" = \"5\"\n\
+               [retention]\ntext_days = 30\nverdict_days = 60\n[retention.tenants.\"a.b\"]\ntext_days = 7\n\
+               [model.thresholds]\ninsult = { flag = 0.5 }\n[auth]\ntrusted_proxies = [\"::1\", \"10.0.0.1\"]\n";
+    for set in ["", set] {
+        let text = shown(&from_file(set).unwrap()).unwrap();
+        assert_eq!(shown(&from_file(&text).unwrap()).unwrap(), text);
+        assert_eq!(text.contains("127.0.0.1:9999"), !set.is_empty());
+    }
+}
+
+#[test]
+fn what_is_hidden_is_not_taken_for_the_secret() {
+    for text in [
+        "[cql]\nusername = \"weir\"\npassword = \"hunter2\"\n",
+        "[bus.properties]\n\"sasl.password\" = \"hunter2\"\n",
+    ] {
+        let text = shown(&from_file(text).unwrap()).unwrap();
+        let refusal = format!("{:#}", from_file(&text).unwrap_err());
+        assert!(refusal.contains("password` is `(hidden)`"), "{refusal}");
+    }
 }
