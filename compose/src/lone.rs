@@ -11,9 +11,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use prometheus::Registry;
-use tokio::net::TcpListener;
 use weir_auth::Auth;
-use weir_processors::Judge;
 
 use crate::backends::Backends;
 use crate::config::{self, Config, Store};
@@ -82,49 +80,41 @@ async fn serve(role: Role, config: Config) -> Result<()> {
     let judge = (role == Role::Process)
         .then(|| runtime::judge(&config.model, &registry))
         .transpose()?;
-    let reached = until(&stop, Backends::reach(&config));
     let limits = Limits::of(&config);
-    let (listener, reached) = serve::meanwhile(listener, &registry, limits, reached).await?;
-    let Some(backends) = reached? else {
-        return Ok(());
-    };
     let stages = Stages::new(&stop);
-    let result = work(role, config, judge, listener, &backends, &registry, &stages).await;
+    let start = async {
+        let Some(backends) = until(&stop, Backends::reach(&config)).await? else {
+            return Ok(None);
+        };
+        let auth = has_callers(role)
+            .then(|| auth(&config, &backends, &registry))
+            .transpose()?;
+        let roles = [role];
+        let started = run::start(
+            config,
+            &roles,
+            judge,
+            &backends,
+            auth.as_ref(),
+            &registry,
+            &stages,
+        );
+        until(&stop, started).await
+    };
+    let (listener, started) = serve::meanwhile(listener, &registry, limits, start).await?;
+    let work = async {
+        let Some(started) = started? else {
+            return Ok(());
+        };
+        tracing::info!(role = role.name(), address = %listener.local_addr()?, "ready");
+        started
+            .serve(listener, registry.clone(), limits, &stages)
+            .await
+    };
+    let result = work.await;
     stages.cancel();
     tracing::info!(role = role.name(), "stopped");
     result
-}
-
-async fn work(
-    role: Role,
-    config: Config,
-    judge: Option<Judge>,
-    listener: TcpListener,
-    backends: &Backends,
-    registry: &Registry,
-    stages: &Stages,
-) -> Result<()> {
-    let auth = has_callers(role)
-        .then(|| auth(&config, backends, registry))
-        .transpose()?;
-    let limits = Limits::of(&config);
-    let roles = [role];
-    let started = run::start(
-        config,
-        &roles,
-        judge,
-        backends,
-        auth.as_ref(),
-        registry,
-        stages,
-    );
-    let Some(started) = until(stages.door(), started).await? else {
-        return Ok(());
-    };
-    tracing::info!(role = role.name(), address = %listener.local_addr()?, "ready");
-    started
-        .serve(listener, registry.clone(), limits, stages)
-        .await
 }
 
 /// Accounts, with the keys that every process signs and checks tokens by.

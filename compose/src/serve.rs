@@ -31,6 +31,9 @@ pub(crate) type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> +
 
 type Answers = Vec<(&'static str, Result<(), String>)>;
 
+/// What a process says until it serves.
+const STARTING: &str =
+    "it is starting: brokers or database are not reached, or what waits there is not read yet";
 /// How long answers hold: a check costs connections, and anybody may ask.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -136,16 +139,9 @@ pub(crate) async fn meanwhile<T>(
     let listener = listener.into_std()?;
     let shared = TcpListener::from_std(listener.try_clone()?)?;
     let mut readiness = Readiness::default();
-    readiness.add("backends", || async {
-        Err("brokers and database are not reached yet".to_owned())
-    });
-    let app = operations(registry.clone(), readiness).fallback(|| async {
-        Problem::new(
-            Code::Unavailable,
-            "brokers and database are not reached yet",
-        )
-        .retry_after(FRESH)
-    });
+    readiness.add("backends", || async { Err(STARTING.to_owned()) });
+    let app = operations(registry.clone(), readiness)
+        .fallback(|| async { Problem::new(Code::Unavailable, STARTING).retry_after(FRESH) });
     let stop = CancellationToken::new();
     let served = accept::serve(shared, app, limits.connections(), stop.clone());
     let work = async {
