@@ -218,8 +218,26 @@ impl Config {
             client.set(key, value);
         }
         client.set("bootstrap.servers", &self.brokers);
+        if trusts_the_system(&client) {
+            client.set("ssl.ca.location", "probe");
+        }
         Ok(client)
     }
+}
+
+/// Whether a client with TLS is told nothing of whom it may trust. The OpenSSL that is linked
+/// in knows no folder of this system; librdkafka looks for it only when asked, and warns
+/// where it is asked without TLS.
+fn trusts_the_system(client: &ClientConfig) -> bool {
+    let is = |name, values: &[&str]| {
+        let value = client.get(name).unwrap_or_default();
+        values.iter().any(|other| value.eq_ignore_ascii_case(other))
+    };
+    is("security.protocol", &["ssl", "sasl_ssl"])
+        && !is("enable.ssl.certificate.verification", &["false", "f", "0"])
+        && ["ssl.ca.location", "ssl.ca.pem", "ssl.ca.certificate.stores"]
+            .iter()
+            .all(|name| client.get(name).is_none())
 }
 
 fn seconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
@@ -251,6 +269,35 @@ mod tests {
             let refusal = config.consumer("group").unwrap_err().to_string();
             assert!(refusal.contains(property), "{refusal}");
         }
+    }
+
+    #[test]
+    fn tls_trusts_whom_the_system_trusts_unless_told_otherwise() {
+        let authorities = |properties: &[(&str, &str)]| {
+            let properties = properties
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let config = Config {
+                properties: properties.collect(),
+                ..Config::default()
+            };
+            let client = config.asking().unwrap();
+            client.get("ssl.ca.location").map(str::to_owned)
+        };
+        for protocol in ["SSL", "SASL_SSL", "ssl", "Sasl_Ssl"] {
+            let with = |name, value| authorities(&[("security.protocol", protocol), (name, value)]);
+            assert_eq!(with("client.id", "x").as_deref(), Some("probe"));
+            let verification = "enable.ssl.certificate.verification";
+            assert_eq!(with(verification, "true").as_deref(), Some("probe"));
+            assert_eq!(with(verification, "False"), None);
+            assert_eq!(with("ssl.ca.pem", "x"), None);
+            assert_eq!(with("ssl.ca.certificate.stores", "Root"), None);
+            assert_eq!(with("ssl.ca.location", "ca.pem").as_deref(), Some("ca.pem"));
+        }
+        for protocol in ["PLAINTEXT", "SASL_PLAINTEXT"] {
+            assert_eq!(authorities(&[("security.protocol", protocol)]), None);
+        }
+        assert_eq!(authorities(&[]), None);
     }
 
     #[test]
