@@ -10,6 +10,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
 use weir_records::topic;
 
+use crate::barred::Barred;
 use crate::client::{Context, Link};
 use crate::config::Config;
 use crate::error::{Error, name};
@@ -171,18 +172,25 @@ impl Asker {
             };
             // Errors of connections come as events.
             while self.consumer.poll(Duration::from_millis(10)).is_some() {}
-            if self.consumer.context().0.is_refused() {
-                return Err(Error::Authentication {
-                    brokers: self.brokers.clone(),
-                });
+            let barred = self.consumer.context().0.barred();
+            let brokers = || self.brokers.clone();
+            match barred {
+                Some(Barred::Password) => return Err(Error::Authentication { brokers: brokers() }),
+                Some(Barred::Mechanism) => {
+                    return Err(Error::Setting {
+                        property: "sasl.mechanism".to_owned(),
+                        reason: "names a mechanism that the broker does not take",
+                    });
+                }
+                _ => {}
             }
             let Some(code) = passing(&error) else {
                 return Err(Error::kafka(doing, &error));
             };
             if Instant::now() >= deadline {
                 return Err(Error::Unreachable {
-                    brokers: self.brokers.clone(),
-                    code,
+                    brokers: brokers(),
+                    code: barred.map_or(code, Barred::words),
                 });
             }
             wait = (wait * 2).min(Duration::from_secs(2));

@@ -10,6 +10,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use crate::barred::Barred;
 use crate::error::name;
 
 /// A client's view of its brokers.
@@ -32,7 +33,8 @@ struct Trouble {
     all_closed: bool,
     /// A new connection did not come about.
     not_opened: bool,
-    refused: bool,
+    /// There are brokers, and they don't let us in.
+    barred: Option<Barred>,
     logged: bool,
 }
 
@@ -65,9 +67,12 @@ impl Link {
         }
     }
 
-    /// Whether the brokers refuse our name or password.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.troubled.load(Ordering::Acquire) && self.trouble.lock().refused
+    /// Why the brokers don't let us in.
+    pub(crate) fn barred(&self) -> Option<Barred> {
+        if !self.troubled.load(Ordering::Acquire) {
+            return None;
+        }
+        self.trouble.lock().barred
     }
 
     /// Whether the client may be unable to go on; librdkafka knows for certain.
@@ -85,11 +90,17 @@ impl Link {
         };
         let client = self.client;
         tracing::debug!(client, code = %name(code), reason, "Kafka client error");
+        let barred = Barred::of(code, reason);
         let mut trouble = self.trouble.lock();
+        if trouble.barred < barred {
+            // Worth a line, even if the outage had one.
+            trouble.barred = barred;
+            trouble.logged = false;
+        }
         match code {
-            Code::Authentication | Code::SaslAuthenticationFailed => trouble.refused = true,
             Code::AllBrokersDown => trouble.all_closed = true,
-            Code::Resolve | Code::SSL => trouble.not_opened = true,
+            Code::Resolve => trouble.not_opened = true,
+            _ if barred.is_some() => trouble.not_opened = true,
             Code::BrokerTransportFailure if !reason.contains("Disconnected") => {
                 trouble.not_opened = true;
             }
@@ -103,12 +114,13 @@ impl Link {
             _ => return,
         }
         if self.loud && !trouble.logged {
-            if trouble.refused {
+            let cause = trouble.barred.map(Barred::words);
+            if trouble.barred.is_some_and(Barred::is_certain) {
                 trouble.logged = true;
-                tracing::error!(client, "Kafka refuses the username or password; trying on");
+                tracing::error!(client, cause, "Kafka does not let us in; trying on");
             } else if trouble.all_closed && trouble.not_opened {
                 trouble.logged = true;
-                tracing::warn!(client, "no Kafka broker can be reached; trying on");
+                tracing::warn!(client, cause, "no Kafka broker can be reached; trying on");
             }
         }
         drop(trouble);
@@ -154,3 +166,76 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What the log says, without what is for debugging.
+    fn logged(events: impl FnOnce(&Link)) -> Vec<String> {
+        let writer = Lines::default();
+        let written = Arc::clone(&writer.0);
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::INFO)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || events(&Link::new("test")));
+        let text = String::from_utf8(written.lock().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn fail(link: &Link, code: Code, reason: &str) {
+        link.failed(&KafkaError::Global(code), reason);
+    }
+
+    const UNKNOWN: &str = "SSL handshake failed: certificate verify failed: hunter2";
+
+    #[test]
+    fn why_nobody_lets_us_in_is_said_once_and_in_our_words() {
+        let lines = logged(|link| {
+            for _ in 0..3 {
+                fail(link, Code::SSL, UNKNOWN);
+                fail(link, Code::AllBrokersDown, "1/1 brokers are down");
+            }
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("ERROR") && lines[0].contains("`ssl.ca.location`"));
+        assert!(!lines[0].contains("hunter2"), "{}", lines[0]);
+    }
+
+    #[test]
+    fn a_broker_that_comes_back_with_another_certificate_is_one_more_line() {
+        let lines = logged(|link| {
+            for _ in 0..3 {
+                fail(link, Code::BrokerTransportFailure, "Connection refused");
+                fail(link, Code::AllBrokersDown, "1/1 brokers are down");
+            }
+            for _ in 0..3 {
+                fail(link, Code::SSL, UNKNOWN);
+                fail(link, Code::BrokerTransportFailure, "Connection refused");
+            }
+            link.answered();
+        });
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(lines[0].contains("can be reached") && !lines[0].contains("cause"));
+        assert!(lines[1].contains("`ssl.ca.location`"));
+        assert!(lines[2].contains("answers again"));
+    }
+}

@@ -22,7 +22,7 @@ pub enum Error {
     Unreachable {
         /// Addresses tried.
         brokers: String,
-        /// What the last try ended with.
+        /// What the last try ended with, or why the brokers don't let us in.
         code: &'static str,
     },
     /// The brokers refuse our name or password.

@@ -20,6 +20,7 @@
 //! Every client speaks to Kafka or to the embedded broker alike.
 
 mod admin;
+mod barred;
 mod client;
 mod config;
 mod cut;
