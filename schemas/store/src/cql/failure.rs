@@ -1,6 +1,8 @@
 //! What the driver's errors mean to us. Their texts name nodes, statements and causes,
 //! never a value that was bound to a statement.
 
+use std::io;
+
 use scylla::errors::{
     ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind as Setup, DbError,
     ExecutionError, MetadataError, NewSessionError, RequestAttemptError, WriteType,
@@ -19,14 +21,21 @@ pub(super) fn failed(error: impl std::error::Error + Send + Sync + 'static) -> E
     Error::Unavailable(Box::new(error))
 }
 
-/// No connection. Most of what is wrong may pass; that we are not let in does not.
+/// No connection. Most of what is wrong may pass; that we are not let in, or don't trust
+/// whoever answers, does not.
 pub(super) fn not_connected(error: NewSessionError) -> Error {
     let refused = match &error {
         NewSessionError::MetadataError(MetadataError::ConnectionPoolError(
             ConnectionPoolError::Broken {
-                last_connection_error: ConnectionError::ConnectionSetupRequestError(refused),
+                last_connection_error,
             },
-        )) => not_let_in(refused.get_error()),
+        )) => match last_connection_error {
+            ConnectionError::ConnectionSetupRequestError(refused) => {
+                not_let_in(refused.get_error())
+            }
+            ConnectionError::IoError(error) => not_trusted(error),
+            _ => None,
+        },
         _ => None,
     };
     refused.unwrap_or_else(|| failed(error))
@@ -49,6 +58,17 @@ fn not_let_in(error: &Setup) -> Option<Error> {
         setting,
         reason: reason.to_owned(),
     })
+}
+
+/// The certificate of the server is of somebody whom `ca` does not name, or of another host.
+fn not_trusted(error: &io::Error) -> Option<Error> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidCertificate(wrong) => Some(Error::Setting {
+            setting: "tls",
+            reason: format!("with `ca`, the database's certificate can't be verified: {wrong}"),
+        }),
+        _ => None,
+    }
 }
 
 /// A write of one row that failed: the server may find fault with the row itself.
@@ -114,5 +134,20 @@ mod tests {
         assert!(said("Unable to perform authentication: no quorum").is_none());
         let none = not_let_in(&Setup::MissingAuthentication).unwrap();
         assert!(!none.retriable());
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_a_wrong_setting_and_a_broken_connection_is_not() {
+        let said = |error| not_trusted(&io::Error::new(io::ErrorKind::InvalidData, error));
+        let unknown = rustls::CertificateError::UnknownIssuer;
+        let wrong = said(rustls::Error::InvalidCertificate(unknown)).unwrap();
+        assert!(!wrong.retriable());
+        let words = wrong.to_string();
+        assert!(
+            words.contains("`tls`") && words.contains("UnknownIssuer"),
+            "{words}"
+        );
+        assert!(said(rustls::Error::HandshakeNotComplete).is_none());
+        assert!(not_trusted(&io::ErrorKind::ConnectionReset.into()).is_none());
     }
 }
