@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -22,6 +22,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Brokers, ours or others'.
 pub struct Kafka {
     brokers: String,
+    properties: BTreeMap<String, String>,
     ours: Option<Ours>,
 }
 
@@ -43,6 +44,7 @@ impl Kafka {
         match given() {
             Some(brokers) => Self {
                 brokers,
+                properties: BTreeMap::new(),
                 ours: None,
             },
             None => Self::embedded(Auth::None).await,
@@ -70,11 +72,44 @@ impl Kafka {
         Some(Self::embedded(auth).await)
     }
 
+    /// Others' brokers that want TLS and a password, at `WEIR_TEST_SASL_BROKERS`: the user `weir`
+    /// with `WEIR_TEST_PASSWORD`. The folder `WEIR_TEST_TLS` holds the certificate of the
+    /// authority that signed theirs, and `other-ca.pem`, which did not.
+    pub fn secured(properties: &[(&str, &str)]) -> Option<Self> {
+        logs();
+        static SAID: Once = Once::new();
+        let Ok(brokers) = std::env::var("WEIR_TEST_SASL_BROKERS") else {
+            SAID.call_once(|| eprintln!("no WEIR_TEST_SASL_BROKERS: nothing is run through TLS"));
+            return None;
+        };
+        let password = std::env::var("WEIR_TEST_PASSWORD").unwrap();
+        let folder = std::env::var("WEIR_TEST_TLS").unwrap();
+        let mut all = BTreeMap::from(
+            [
+                ("security.protocol", "SASL_SSL"),
+                ("sasl.username", "weir"),
+                ("sasl.password", &password),
+                ("ssl.ca.location", "ca.pem"),
+            ]
+            .map(owned),
+        );
+        all.extend(properties.iter().copied().map(owned));
+        if let Some(authority) = all.get_mut("ssl.ca.location") {
+            *authority = format!("{folder}/{authority}");
+        }
+        Some(Self {
+            brokers,
+            properties: all,
+            ours: None,
+        })
+    }
+
     async fn embedded(auth: Auth) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let broker = broker("127.0.0.1:0", folder.path(), &auth).await;
         Self {
             brokers: broker.address().to_string(),
+            properties: BTreeMap::new(),
             ours: Some(Ours {
                 folder,
                 broker: Some(broker),
@@ -102,6 +137,7 @@ impl Kafka {
     pub fn config(&self) -> Config {
         Config {
             brokers: self.brokers.clone(),
+            properties: self.properties.clone(),
             ..Config::default()
         }
     }
@@ -124,6 +160,9 @@ impl Kafka {
     pub fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", &self.brokers);
+        for (name, value) in &self.properties {
+            client.set(name, value);
+        }
         client
     }
 
@@ -183,6 +222,10 @@ impl Kafka {
         }
         all
     }
+}
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
 }
 
 async fn broker(address: &str, folder: &Path, auth: &Auth) -> Broker {

@@ -2,6 +2,7 @@
 //! [`Backend`] and one more line in the `contract!` macro.
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Once};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -125,6 +126,17 @@ async fn finish<B: Backend>(backend: B, test: impl AsyncFnOnce(&B)) {
     if let Err(panic) = outcome {
         resume_unwind(panic);
     }
+}
+
+/// The folder of certificates that `WEIR_TEST_TLS` names, where the server takes TLS: `ca.pem`
+/// of the authority that signed the server's, and `other-ca.pem`, which did not.
+pub(crate) fn authorities() -> Option<PathBuf> {
+    static SAID: Once = Once::new();
+    let folder = std::env::var_os("WEIR_TEST_TLS");
+    if folder.is_none() {
+        SAID.call_once(|| eprintln!("no WEIR_TEST_TLS: nothing is run through TLS"));
+    }
+    folder.map(PathBuf::from)
 }
 
 /// Makes a test of every function named, for every backend.

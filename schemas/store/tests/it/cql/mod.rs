@@ -6,4 +6,5 @@ mod lists;
 mod migrate;
 mod offline;
 mod retention;
+mod tls;
 mod writers;
