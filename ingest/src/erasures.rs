@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,9 @@ pub(crate) fn follow(
             // Asked for at another process, whose clock is ahead.
             inner.clock.saw(erasure.up_to);
             inner.recent.erase(erasure);
+        }
+        if let Some(last) = records.last() {
+            inner.next_erasure.store(last.offset + 1, Ordering::Release);
         }
     })?;
     Ok(())

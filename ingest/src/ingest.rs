@@ -1,12 +1,13 @@
 //! The service: what every request works with, put together once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 use weir_bus::Producer;
-use weir_records::Judged;
+use weir_records::{Judged, topic};
 use weir_store::History;
 
 use crate::accept::body::Room;
@@ -46,6 +47,9 @@ pub(crate) struct Inner {
     pub(crate) body_timeout: Duration,
     pub(crate) producer: Producer,
     pub(crate) history: Arc<dyn History>,
+    bus: weir_bus::Config,
+    /// The first offset of `weir.erasures` that has not been followed yet.
+    pub(crate) next_erasure: AtomicI64,
     pub(crate) recent: Arc<Recent>,
     pub(crate) verdicts: Arc<Verdicts>,
     pub(crate) waiters: Waiters,
@@ -95,6 +99,8 @@ impl Ingest {
             body_timeout: Duration::from_secs(config.body_seconds.into()),
             producer,
             history,
+            bus: bus.clone(),
+            next_erasure: AtomicI64::new(next_erasure.get(&0).copied().unwrap_or_default()),
             recent: Arc::new(recent),
             verdicts: Arc::new(verdicts),
             waiters: Waiters::new(config.waiters, metrics.waiters.clone()),
@@ -155,9 +161,17 @@ impl Inner {
         }
         // Asked once more: it may have been written between the first two questions.
         let found = self.history.message(tenant, id).await?;
-        if found.is_none() {
+        if found.is_none() && self.knows_all_erasures().await {
             self.recent.forget(key, source);
         }
         Ok(found)
+    }
+
+    /// Whether the erasures that there are have been followed. What one took out of the history
+    /// is forgotten with it, and not before: a new message under its id must be received later.
+    async fn knows_all_erasures(&self) -> bool {
+        let ends = weir_bus::watermarks(&self.bus, topic::ERASURES).await;
+        let end = ends.map(|ends| ends.get(&0).map_or(0, |(_, end)| *end));
+        end.is_ok_and(|end| self.next_erasure.load(Ordering::Acquire) >= end)
     }
 }

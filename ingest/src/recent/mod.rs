@@ -188,7 +188,7 @@ impl Recent {
         place.put(identity.known(State::Accepted));
         drop(place);
         if new {
-            self.look_for_verdict(identity, verdicts);
+            self.look_for_verdict(identity.key, verdicts);
         }
     }
 
@@ -203,7 +203,7 @@ impl Recent {
                 // Ours, and its acknowledgement is late or lost.
                 State::InFlight(_) => identity.is(known),
                 State::Accepted => false,
-                // Not that one: whoever accepted it found no verdict, so its time was over.
+                // Not that one, whose time may be over: else its verdict is found below.
                 State::Judged { partition, offset } => {
                     at.partition != partition || at.offset > offset
                 }
@@ -212,16 +212,17 @@ impl Recent {
         if new {
             place.put(identity.known(State::Accepted));
             drop(place);
-            self.look_for_verdict(identity, verdicts);
+            self.look_for_verdict(identity.key, verdicts);
         }
         new
     }
 
     /// A verdict that comes before its id is known changes nothing here, so it is looked for
-    /// once the id is: it was kept before that, or finds the id.
-    fn look_for_verdict(&self, identity: &Identity, verdicts: &Verdicts) {
-        if let Some(source) = verdicts.source(identity.key) {
-            self.judged(identity, source);
+    /// once the id is: it was kept before that, or finds the id. It says what it is of, which
+    /// another process may have accepted at the same moment.
+    fn look_for_verdict(&self, key: Key, verdicts: &Verdicts) {
+        if let Some(judged) = verdicts.fresh(key) {
+            self.judged(&self.identity_of(&judged.message), judged.source);
         }
     }
 
@@ -229,11 +230,17 @@ impl Recent {
     /// out by now does not come back in place of one that still waits.
     pub(crate) fn judged(&self, identity: &Identity, source: Source) {
         let mut place = self.known.lock(identity.key);
-        match place.get_mut() {
-            // Another message, on its way under the same id: that one is settled by itself.
-            Some(known) if known.is_in_flight() && !identity.is(known) => {}
-            Some(known) => *known = identity.known(State::judged(source)),
-            None => {}
+        let Some(known) = place.get_mut() else {
+            return;
+        };
+        // Of two messages in different partitions the first stays, as among the verdicts.
+        let second = match known.state {
+            State::InFlight(_) => true,
+            State::Accepted => false,
+            State::Judged { partition, .. } => partition != source.partition,
+        };
+        if identity.is(known) || !second {
+            *known = identity.known(State::judged(source));
         }
     }
 

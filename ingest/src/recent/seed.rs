@@ -14,7 +14,7 @@ use crate::Error;
 use crate::ingest::Inner;
 use crate::verdicts::Origin;
 
-/// Reads `weir.messages` from where the processor stands to its end, `most` records of
+/// Reads `weir.messages` from where the processor stood to its end, `most` records of
 /// all partitions together and the newest of them, and remembers their ids but those of
 /// erased messages, and those that the history has or had. Answers where the topic goes on,
 /// by partition.
@@ -25,10 +25,9 @@ pub(crate) async fn seed(
     origin: &Origin,
 ) -> Result<BTreeMap<i32, i64>, Error> {
     let ends = weir_bus::watermarks(bus, topic::MESSAGES).await?;
-    let judged = weir_bus::committed(bus, topic::GROUP_PROCESS, topic::MESSAGES).await?;
     let mut ids = 0_usize;
     let mut next: BTreeMap<i32, i64> = ends.iter().map(|(at, (_, high))| (*at, *high)).collect();
-    for (partition, from, waiting) in starts(&ends, &judged, most) {
+    for (partition, from, waiting) in starts(&ends, origin.judged(), most) {
         let mut remember = |record: Record| {
             // What can't be read is for the processor to give up.
             let Ok(message) = weir_records::decode_message(&record.payload) else {

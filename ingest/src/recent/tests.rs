@@ -176,3 +176,25 @@ fn what_takes_the_id_of_a_judged_message_waits_to_be_judged_itself() {
     assert!(recent.hear(&identity, at(6), &memories.verdicts));
     assert_eq!(recent.source(identity.key), Some(at(5)));
 }
+
+#[test]
+fn of_two_messages_accepted_at_the_same_moment_the_judged_one_stays() {
+    let memories = Memories::new();
+    let Memories { recent, verdicts } = &memories;
+    let (first, second) = (message("id", "one"), message("id", "another"));
+    let [one, other] = [&first, &second].map(|message| recent.identity_of(message));
+    let is_first = || !recent.differs(&one) && recent.differs(&other);
+    recent.hear(&one, at(5), verdicts);
+    memories.judge(&first, at(5));
+    // Another process accepted it before it heard of the first.
+    recent.hear(&other, at(6), verdicts);
+    assert!(is_first());
+    assert_eq!(recent.source(one.key), Some(at(5)));
+    // Or in another channel, where it is judged as well.
+    let elsewhere = Source {
+        partition: 4,
+        offset: 7,
+    };
+    recent.judged(&other, elsewhere);
+    assert!(is_first());
+}

@@ -25,7 +25,9 @@ pub(crate) struct Origin {
     from: BTreeMap<i32, i64>,
     /// What the history has up to there.
     fences: Fences,
-    /// Behind the verdicts that there were.
+    /// Where the processor read on.
+    judged: BTreeMap<i32, i64>,
+    /// Behind the verdicts that there were: of all that it was done with, by then.
     ends: BTreeMap<i32, i64>,
 }
 
@@ -39,11 +41,14 @@ impl Origin {
         // In this order: what lies before where it begins, the history has up to its fences.
         let from = weir_bus::committed(bus, topic::GROUP_HISTORY, topic::VERDICTS).await?;
         let fences = Fences::of(history, bus).await?;
+        // As here: what lies before where the processor goes on has its verdict before the end.
+        let judged = weir_bus::committed(bus, topic::GROUP_PROCESS, topic::MESSAGES).await?;
         let ends = weir_bus::watermarks(bus, topic::VERDICTS).await?;
         Ok(Self {
             since,
             from,
             fences,
+            judged,
             ends: ends.into_iter().map(|(at, (_, end))| (at, end)).collect(),
         })
     }
@@ -51,6 +56,11 @@ impl Origin {
     /// Whether the history was past that message then: of its id it answers all there is.
     pub(crate) fn is_stored(&self, source: Source) -> bool {
         self.fences.reach(source)
+    }
+
+    /// Where, of each partition, what waits to be judged began then.
+    pub(crate) const fn judged(&self) -> &BTreeMap<i32, i64> {
+        &self.judged
     }
 
     /// Whether the verdict was there then.

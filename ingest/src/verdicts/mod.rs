@@ -13,7 +13,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::RwLock;
 use prometheus::IntGauge;
-use weir_records::{Erasure, Erasures, Judged, Message, Source};
+use weir_records::{Erasure, Erasures, Judged, Message};
 
 pub(crate) use self::follow::{Origin, follow};
 pub(crate) use self::wait::Waiters;
@@ -92,16 +92,15 @@ impl Verdicts {
         });
     }
 
-    /// Where the message stands in the log, if its verdict is fresh.
-    pub(crate) fn source(&self, key: Key) -> Option<Source> {
+    /// The judged message under that key, if it was received in the last day.
+    pub(crate) fn fresh(&self, key: Key) -> Option<Judged> {
         let fresh = self.fresh.lock(key).get()?.clone();
-        fresh.read().map(|judged| judged.source)
+        fresh.read()
     }
 
-    /// The judged message of that tenant and id, if it was received in the last day.
+    /// The same, of that tenant and id.
     pub(crate) fn get(&self, key: Key, tenant: &str, id: &str) -> Option<Judged> {
-        let fresh = self.fresh.lock(key).get()?.clone();
-        let judged = fresh.read()?;
+        let judged = self.fresh(key)?;
         let message = &judged.message;
         (message.tenant == tenant && message.id == id).then_some(judged)
     }
