@@ -54,7 +54,10 @@ impl<S: Stage> Run<S> {
             self.measure();
             said = self.starts_of(partitions)?;
         }
-        let begin = begin.or_else(|| self.begin(partitions)).unwrap_or_default();
+        let begin = match begin {
+            Some(begin) => begin,
+            None => self.begin_at_last(partitions)?,
+        };
         let mut starts = begin.at;
         starts.extend(said);
         let mut list = TopicPartitionList::new();
@@ -109,6 +112,18 @@ impl<S: Stage> Run<S> {
         self.stop.is_cancelled() || self.consumer.context().has_events()
     }
 
+    /// Where the group goes on, as soon as the brokers tell.
+    fn begin_at_last(&mut self, partitions: &[i32]) -> Result<Begin, Error> {
+        while !partitions.is_empty() && !self.is_called_off() {
+            if let Some(begin) = self.begin(partitions) {
+                return Ok(begin);
+            }
+            self.hold();
+            self.poll(POLL)?;
+        }
+        Ok(Begin::default())
+    }
+
     /// Where the group goes on; `None` where the brokers don't tell.
     fn begin(&self, partitions: &[i32]) -> Option<Begin> {
         let topic = self.worker.topic;
@@ -125,7 +140,6 @@ impl<S: Stage> Run<S> {
         });
         asked
             .inspect_err(|error| {
-                // Librdkafka asks again by itself.
                 tracing::debug!(group = self.worker.group, %error, "the committed offsets could not be read");
             })
             .ok()
