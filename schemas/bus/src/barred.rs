@@ -23,11 +23,14 @@ impl Barred {
         let says = |words| reason.contains(words);
         match code {
             Code::Authentication | Code::SaslAuthenticationFailed => {
-                Some(if says("mechanism handshake failed") {
-                    Self::Mechanism
+                if says("Unsupported SASL mechanism") {
+                    Some(Self::Mechanism)
+                } else if says("mechanism handshake failed") {
+                    // The broker went away in the middle of it.
+                    None
                 } else {
-                    Self::Password
-                })
+                    Some(Self::Password)
+                }
             }
             // A failed handshake is also told as a connection that ends, and with TLS 1.3 the
             // broker refuses our certificate after it.
@@ -126,6 +129,12 @@ mod tests {
                 Code::BrokerTransportFailure,
                 "Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after \
                  0ms in state CONNECT)",
+                None,
+            ),
+            (
+                Code::Authentication,
+                "SASL PLAIN mechanism handshake failed: Local: Broker transport failure: \
+                 broker's supported mechanisms: ",
                 None,
             ),
             (Code::AllBrokersDown, "1/1 brokers are down", None),
