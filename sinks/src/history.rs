@@ -133,7 +133,8 @@ impl Writer {
     /// that it covers.
     async fn erase(&mut self) {
         while let Some(erasure) = self.erasures.next() {
-            self.repeats.push_back(Repeat {
+            // Before those of the start, which are most likely done.
+            self.repeats.push_front(Repeat {
                 erasure,
                 at: Instant::now(),
                 wait: Duration::ZERO,

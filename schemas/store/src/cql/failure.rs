@@ -88,14 +88,16 @@ pub(super) const fn is_invalid(error: &ExecutionError) -> bool {
     )
 }
 
-/// Whether nodes that are there could not do a read: as over what has too many removals.
+/// Whether nodes that are there could not do a read, or not in time: as over what has too many
+/// removals.
 pub(super) const fn given_up(error: &ExecutionError) -> bool {
     matches!(
         error,
-        ExecutionError::LastAttemptError(RequestAttemptError::DbError(
-            DbError::ReadFailure { .. } | DbError::ReadTimeout { .. },
-            _
-        ))
+        ExecutionError::RequestTimeout(_)
+            | ExecutionError::LastAttemptError(RequestAttemptError::DbError(
+                DbError::ReadFailure { .. } | DbError::ReadTimeout { .. },
+                _
+            ))
     )
 }
 
