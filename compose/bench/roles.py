@@ -15,8 +15,10 @@ import run  # beside this file
 SERVERS = run.ROOT / "compose/servers"
 HOME = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "weir/servers"
 ROLES = ("ingest", "process", "sink", "query")
-WARM = 10_000
-
+# Messages before those that are measured. The servers compile themselves while they run: Cassandra took
+# 0.9 CPU ms for a message after 10,000 of them, and 0.6 from 60,000 on.
+FIRST = 200_000
+WARM = 60_000
 
 def cpu(pid):
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -28,12 +30,16 @@ def peak_mib(pid):
     return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
 
 
-class Roles:
-    """The four roles on fresh servers; the same questions as `run.Weir` answers."""
+def servers(*what):
+    subprocess.run([SERVERS, *what], check=True, stdout=sys.stderr)
 
-    def __init__(self, program, kafka, cql, partitions, **settings):
-        subprocess.run([SERVERS, "down"], check=True, stdout=sys.stderr)
-        subprocess.run([SERVERS, "up", "kafka", "cassandra"], check=True, stdout=sys.stderr)
+
+class Roles:
+    """The four roles on an empty Kafka and a keyspace of their own; the same questions as `run.Weir` answers."""
+
+    def __init__(self, program, kafka, cql, keyspace, partitions, **settings):
+        servers("stop", "kafka")
+        servers("up", "kafka")
         self.servers = {name: int((HOME / name / "pid").read_text()) for name in ("kafka", "cassandra")}
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="weir-bench-"))
         config = self.folder / "weir.toml"
@@ -45,6 +51,7 @@ brokers = "{kafka}"
 partitions = {partitions}
 [cql]
 nodes = "{cql}"
+keyspace = "{keyspace}"
 replication = 1
 """)
         self.children, self.addresses = {}, {}
@@ -112,26 +119,36 @@ replication = 1
         return {name: peak_mib(pid) for name, pid in pids.items()}
 
 
+    def send(self, messages):
+        parts = (json.dumps(messages[i:i + 100]) for i in range(0, len(messages), 100))
+        assert {self.call("POST", "/v1/messages/batch", part)[0] for part in parts} == {202}
+
+    def wait_stored(self, number):
+        while self.stored() < number:
+            time.sleep(0.1)
+
+
 def path(options, texts, number=20_000):
     """20,000 messages until history and lake hold them, for each number of partitions."""
+    servers("down")
+    servers("up", "cassandra")
+    with Roles(options.weir, options.kafka, options.cql, "weir_first", 4) as roles:
+        roles.send(run.messages(texts, FIRST))
+        roles.wait_stored(FIRST)
     results = []
     for partitions in options.partitions:
-        with Roles(options.weir, options.kafka, options.cql, partitions) as roles:
-            source = run.messages(texts, number + WARM)
-            send = lambda part: [roles.call("POST", "/v1/messages/batch", json.dumps(part[i:i + 100]))[0] for i in range(0, len(part), 100)]
-            # The servers were started a moment ago, and compile themselves while they run.
-            assert set(send(source[:WARM])) == {202}
-            while roles.stored() < WARM:
-                time.sleep(0.1)
+        with Roles(options.weir, options.kafka, options.cql, f"weir_{partitions}", partitions) as roles:
+            source = run.messages(texts, WARM + number)
+            roles.send(source[:WARM])
+            roles.wait_stored(WARM)
             before, began = roles.used(), time.time()
-            assert set(send(source[WARM:])) == {202}
+            roles.send(source[WARM:])
             accepted = time.time() - began
-            while roles.stored() < number + WARM:
-                time.sleep(0.1)
+            roles.wait_stored(WARM + number)
             seconds = time.time() - began
             used = {name: round(now - before[name], 2) for name, now in roles.used().items()}
             rows = roles.sql("SELECT count(*), count(DISTINCT message_id) FROM messages")[0]
-            assert rows == [number + WARM] * 2, rows
+            assert rows == [WARM + number] * 2, rows
             mine = sum(used[role] for role in ROLES)
             results.append({"partitions": partitions, "messages_per_s": round(number / seconds), "accept_s": round(accepted, 2),
                             "weir_cpu_s": round(mine, 2), "cpu_s": used, "messages_per_cpu_s": round(number / mine),

@@ -7,7 +7,7 @@
 --peer: a folder with the Python stack's bench.py and its interpreter in $PEER_PYTHON; it needs
 Apache Kafka and Cassandra running. Each measurement of Weir gets a data folder of its own. CPU
 `--only roles` runs Weir's roles as processes of their own on Kafka and Cassandra; it starts the two by
-compose/servers, empty, for each number of partitions, so that they must listen where it lets them. CPU
+compose/servers, empty, so that they must listen where it lets them. CPU
 seconds are user and system time of all of Weir, the embedded broker included; the peer's are
 Python's alone and, beside them, with its servers'. The load program is in neither.
 """
