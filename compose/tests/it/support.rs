@@ -20,7 +20,7 @@ pub(crate) fn weir() -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WEIR_")) {
         command.env_remove(name);
     }
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/weir-small-1");
+    let models = here().join("../models/weir-small-1");
     command.env("WEIR_MODEL__PATH", models);
     if let Ok(library) = std::env::var("WEIR_ONNXRUNTIME") {
         command.env("WEIR_MODEL__RUNTIME", library);
@@ -282,9 +282,15 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// The crate's folder, in which its tests run: one that is built in stays that of a checkout
+/// that is gone where several share their builds.
+fn here() -> PathBuf {
+    std::env::current_dir().unwrap()
+}
+
 /// The first real comments of the sample, as they lie in the file.
 pub(crate) fn sample(number: usize) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("sample/comments.jsonl");
+    let path = here().join("sample/comments.jsonl");
     let text = fs::read_to_string(path).unwrap();
     text.lines()
         .cycle()

@@ -88,7 +88,7 @@ async fn watermarks_and_commits_tell_how_far_a_topic_and_a_group_are() {
     let worker = Running::start(&kafka.config(), group, topic, &stage, &producer);
     until("the records", async || stage.count() == 7).await;
     worker.stop().await;
-    assert_eq!(kafka.committed(group, topic).await, [(1, 7)].into());
+    assert_eq!(kafka.committed(group, topic).await, [(0, 0), (1, 7)].into());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,9 +27,8 @@ fn committed(name: &str) -> Vec<u8> {
 }
 
 fn file(name: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/it/v1")
-        .join(format!("{name}.bin"))
+    // Tests run in their crate's folder.
+    Path::new("tests/it/v1").join(format!("{name}.bin"))
 }
 
 #[test]
