@@ -176,12 +176,7 @@ async fn a_client_that_leaves_takes_nothing_back() {
 async fn a_second_instance_can_not_register_its_metrics_twice_and_bad_settings_are_named() {
     let weir = Weir::start().await;
     let start = |config: Config| {
-        let on = weir_ingest::Backends {
-            bus: weir.bus.clone(),
-            producer: weir.producer.clone(),
-            history: weir.store.clone(),
-            alone: false,
-        };
+        let on = weir.backends();
         let stop = tokio_util::sync::CancellationToken::new();
         weir_ingest::Ingest::start(config, on, &weir.registry, stop)
     };
@@ -211,12 +206,7 @@ async fn a_log_that_its_history_is_ahead_of_takes_no_message() {
         .await;
     weir.store_all().await;
     let start = || {
-        let on = weir_ingest::Backends {
-            bus: weir.bus.clone(),
-            producer: weir.producer.clone(),
-            history: weir.store.clone(),
-            alone: false,
-        };
+        let on = weir.backends();
         let registry = prometheus::Registry::new();
         let stop = weir.stop.clone();
         async move { weir_ingest::Ingest::start(Config::default(), on, &registry, stop).await }

@@ -156,6 +156,16 @@ impl Weir {
         }
     }
 
+    /// What one more process of the role would work on.
+    pub(crate) fn backends(&self) -> Backends {
+        Backends {
+            bus: self.bus.clone(),
+            producer: self.producer.clone(),
+            history: Arc::clone(&self.store) as _,
+            alone: self.setup.alone,
+        }
+    }
+
     /// Another process of the role, on the same broker and store.
     pub(crate) async fn another(&self) -> (Router, Ingest) {
         let registry = Registry::new();
