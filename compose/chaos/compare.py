@@ -1,6 +1,8 @@
 """What was acknowledged against what every store holds. No I/O: it is tested with made-up stores."""
 import collections
 
+UNNAMED = "?"
+
 
 def effective(verdicts):
     """The verdicts that count, by (tenant, id): of each source partition, in the order of the
@@ -38,9 +40,13 @@ def by_key(log):
 
 def certain(acknowledged, unclear, log):
     """What must be judged, and be once in every store: what was acknowledged, and of what never got a clear
-    answer, that which weir.messages has. Both {(tenant, id): (channel, sender, text)}."""
+    answer, that which weir.messages has. Both {(tenant, id): (channel, sender, text)}; of what was sent without
+    an id the log says which one Weir gave it, and its id here begins with `UNNAMED`."""
     logged = by_key(log)
-    return acknowledged | {key: value for key, value in unclear.items() if key in logged}
+    given = {(key[0], value): key for key, values in logged.items() if key not in acknowledged for value in values}
+    key_of = lambda key, value: given.get((key[0], value)) if key[1].startswith(UNNAMED) else key
+    found = {key_of(key, value): value for key, value in unclear.items()}
+    return acknowledged | {key: value for key, value in found.items() if key in logged}
 
 
 def compare(expected, optional, log, verdicts, stores):

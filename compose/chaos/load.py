@@ -9,7 +9,10 @@ import types
 
 import cluster
 import stores
+from compare import UNNAMED
 
+# How many of the single messages are sent without an id, as by a client that can't choose one.
+WITHOUT_ID = 0.25
 SAMPLE = cluster.ROOT / "compose/sample/comments.jsonl"
 
 
@@ -90,6 +93,9 @@ class Producer(threading.Thread):
             time.sleep(max(0, due - time.time()))
             tenant = self.random.choice(list(self.keys))
             channel = self.channel()
+            if self.batch == 1 and self.random.random() < WITHOUT_ID:
+                self.send_without_id(tenant, self.message(channel))
+                continue
             messages = [self.message(channel) for _ in range(self.batch)]
             self.send(tenant, messages)
             dice = self.random.random()
@@ -102,6 +108,33 @@ class Producer(threading.Thread):
                 self.send(other, [message | {"text": f"{message['text']} ({other})"} for message in messages])
             elif dice < 0.23 and not self.done.is_set():
                 self.conflict(tenant, messages[0])
+
+    def send_without_id(self, tenant, message):
+        """Once: sent again it would be another message. The text tells which it is, should no answer come."""
+        own = UNNAMED + message.pop("id")
+        message["text"] = f"{message['text']} ({own})"
+        value = (message["channel"], message["sender"], message["text"])
+        self.ledger.sending((tenant, own), value)
+        began = time.time()
+        try:
+            status, headers, body = cluster.ask(self.random.choice(self.target.doors()).address, "POST", "/v1/messages", self.keys[tenant], message)
+        except OSError:
+            self.ledger.answers["no answer"] += 1
+            time.sleep(0.1)
+            return
+        self.ledger.answer(status, headers, time.time() - began)
+        if status in (200, 202):
+            with self.ledger.lock:
+                del self.ledger.unclear[tenant, own]
+            id = json.loads(body)["id"]
+            self.ledger.acknowledge((tenant, id), value)
+            if self.random.random() < 0.1:
+                # Under the id that it was given, it is the same message.
+                self.send(tenant, [message | {"id": id}])
+        elif status in (429, 503):
+            time.sleep(min(float(headers.get("Retry-After") or 0.1), 1))
+        else:
+            self.ledger.faults.append((f"{status} to a good message", (tenant, own)))
 
     def conflict(self, tenant, message):
         """Another text under an id that is taken, here or in another channel: refused, or given up with a letter;

@@ -78,6 +78,18 @@ class Compare(unittest.TestCase):
         self.assertEqual(found(expected=certain, verdicts={}, stores={"lake": []}), ["0 effective verdicts", "0 rows in lake"])
         self.assertEqual(compare.certain({}, unclear, {}), {})
 
+    def test_what_was_sent_without_an_id_is_found_under_the_one_it_was_given(self):
+        value = ("c", "s", "said once (?1)")
+        unclear = {("t", "?1"): value, ("t", "?2"): ("c", "s", "said once (?2)"), ("u", "?1"): value}
+        message = records.Message("t", "c", "s", "made", value[2])
+        log = {0: [(8, message)]}
+        self.assertEqual(compare.certain({}, unclear, log), {("t", "made"): value})
+        self.assertEqual(compare.certain({("t", "made"): value}, {}, log), {("t", "made"): value})
+        # Twice, under two ids, is never right: it was sent once.
+        log[0].append((9, dataclasses.replace(message, id="again")))
+        wrong = found(expected=compare.certain({}, unclear, log), log=log, verdicts={0: [records.Verdict(row, 0, at, 1, 100) for at, row in log[0]]})
+        self.assertIn("judged, never sent", wrong)
+
     def test_another_text_under_the_id_in_another_partition_counts_only_if_it_is_judged(self):
         other = records.Message("t", "d", "s", "a", "no")
         log = {0: [(3, other)], 1: [(7, MESSAGE)]}
