@@ -33,6 +33,7 @@ pub(crate) fn judged(tenant: &str, partition: i32, offset: i64, text: &str) -> J
             sent_at: at,
             received_at: at,
             by_user: false,
+            id_made: false,
             metadata: None,
         },
         verdict: Verdict {

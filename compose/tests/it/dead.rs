@@ -44,6 +44,7 @@ pub(crate) fn message(tenant: &str, id: &str, text: &str) -> Message {
         sent_at: now,
         received_at: now,
         by_user: false,
+        id_made: false,
         metadata: None,
     }
 }

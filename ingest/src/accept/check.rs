@@ -205,6 +205,7 @@ impl Checked<'_> {
             channel: self.channel.into_owned(),
             sender: self.sender.map(Cow::into_owned),
             by_user: self.by_user,
+            id_made: self.id.is_none(),
             id: id.to_owned(),
             text: self.text.into_owned(),
             sent_at: self.sent_at,

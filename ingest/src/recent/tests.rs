@@ -11,6 +11,7 @@ fn message(id: &str, text: &str) -> Message {
         channel: "c".to_owned(),
         sender: None,
         by_user: false,
+        id_made: false,
         id: id.to_owned(),
         text: text.to_owned(),
         sent_at: Timestamp::now(),

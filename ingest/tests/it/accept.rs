@@ -34,6 +34,7 @@ async fn an_accepted_message_is_in_the_topic_as_it_was_sent() {
     assert_eq!(message.sent_at.as_microsecond(), sent_at.as_microsecond());
     assert!(message.received_at.as_microsecond() >= before.as_microsecond());
     assert!(message.received_at <= Timestamp::now());
+    assert!(!message.id_made);
     assert_eq!(
         message.metadata.as_deref(),
         Some(r#"{"level":7,"tags":["a","b"]}"#)
@@ -66,6 +67,7 @@ async fn a_message_without_an_id_gets_a_uuid_of_its_time() {
             message.received_at.as_millisecond()
         );
         assert_eq!(message.sent_at, message.received_at);
+        assert!(message.id_made);
         assert_eq!((message.sender, message.metadata), (None, None));
     }
 }

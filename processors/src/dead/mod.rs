@@ -268,13 +268,13 @@ impl Letters {
         task.await.map_err(|_| Error::BrokenOff)?
     }
 
-    /// The letter's record into its topic again, as it was.
+    /// The letter's record into its topic again.
     async fn publish(&self, letter: &Letter) -> Result<(), Error> {
         self.send(Outgoing {
             topic: topic::MESSAGES,
             partition: None,
             key: letter.letter.key.to_vec(),
-            payload: letter.letter.payload.to_vec(),
+            payload: weir_records::published_again(&letter.letter.payload),
         })
         .await
     }

@@ -19,7 +19,8 @@
 //! **two channels** at about the same time can lie in two partitions, and until the
 //! history holds the first verdict, nobody knows of both. The history still keeps
 //! one of them only, the lake both. A second gap needs the history to lag by more
-//! than [`REMEMBERED`] messages of a partition.
+//! than [`REMEMBERED`] messages of a partition. An id that Weir made is no earlier record's:
+//! nobody is asked about it.
 //!
 //! # Erased
 //! A message that is erased gets no verdict, and whatever comes with its id later is
@@ -344,6 +345,10 @@ impl Process {
             _ => {}
         }
         let behind = seen.and_then(Seen::last).is_some_and(|last| offset <= last);
+        // A made id is no earlier record's, and this one was not judged: nobody need be asked.
+        if item.message.id_made && !behind {
+            return Ok(Known::New);
+        }
         let stored = self
             .history
             .source(&item.message.tenant, &item.message.id)

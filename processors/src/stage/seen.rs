@@ -173,6 +173,7 @@ mod tests {
             channel: channel.into(),
             sender: Some("ada".into()),
             by_user: false,
+            id_made: false,
             id: "m".into(),
             text: text.into(),
             sent_at: now,

@@ -266,6 +266,7 @@ pub(crate) fn message(channel: &str, id: &str, text: &str) -> Message {
         sent_at: now,
         received_at: now,
         by_user: false,
+        id_made: false,
         metadata: None,
     }
 }

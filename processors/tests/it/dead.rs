@@ -19,10 +19,11 @@ use crate::{judge, judge_on};
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_model_refused_is_replayed_on_a_better_one_and_only_once() {
     let bench = Bench::start().await;
-    let messages = [
+    let mut messages = [
         message("lobby", "1", "hello"),
         message("lobby", "2", "zzpoison in here"),
     ];
+    messages[1].id_made = true;
     bench.send(0, &messages).await;
     let (_folder, poisoned) = poisoned();
     let role = bench.process(judge_on(poisoned.clone()));
@@ -73,7 +74,8 @@ async fn what_a_model_refused_is_replayed_on_a_better_one_and_only_once() {
     let shown = desk.get(&format!("/{id}")).await;
     assert!(shown["settled_by"].is_string() && shown["settled_at"].is_string());
 
-    // It is the record as it was, and gets its verdict.
+    // It is the record as it was, but no longer the only one with its id, and gets its verdict.
+    messages[1].id_made = false;
     let role = bench.process(judge());
     for partition in 0..2 {
         let end = bench.records(topic::MESSAGES, partition).await.len();

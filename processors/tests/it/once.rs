@@ -164,7 +164,9 @@ async fn another_tenants_message_with_the_same_id_is_another_message() {
 #[tokio::test(flavor = "multi_thread")]
 async fn records_read_again_after_a_crash_are_not_judged_again() {
     let bench = Bench::start().await;
-    bench.send(0, &hellos(&["a", "b", "c"])).await;
+    let mut messages = hellos(&["a", "b", "c"]);
+    messages[1].id_made = true;
+    bench.send(0, &messages).await;
     let records = bench.records(topic::MESSAGES, 0).await;
 
     let mut first = bench.stage(judge(), &Registry::new());

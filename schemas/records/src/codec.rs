@@ -70,6 +70,17 @@ impl Message {
     }
 }
 
+/// A record of `weir.messages` as it is published once more: as it was, with the fields
+/// that only later versions know, but no longer the only one with its id.
+#[must_use]
+pub fn published_again(payload: &[u8]) -> Vec<u8> {
+    const ID_MADE: u32 = 11;
+    let mut again = payload.to_vec();
+    // Of a field that comes twice the last counts.
+    prost::encoding::bool::encode(ID_MADE, &false, &mut again);
+    again
+}
+
 impl Judged {
     /// Protobuf bytes of `weir.verdicts`.
     #[must_use]
@@ -237,6 +248,7 @@ impl From<Message> for wire::Message {
             received_at: message.received_at.as_microsecond(),
             metadata: message.metadata.unwrap_or_default(),
             by_user: message.by_user,
+            id_made: message.id_made,
             min_reader: 0,
         }
     }
@@ -257,6 +269,7 @@ impl TryFrom<wire::Message> for Message {
             received_at: time(said(record.received_at), "received_at")?,
             metadata: Some(record.metadata).filter(|m| !m.is_empty()),
             by_user: record.by_user,
+            id_made: record.id_made,
         })
     }
 }

@@ -22,7 +22,7 @@ pub mod verdict;
 
 pub use codec::{
     DecodeError, dead_letter, erasure as decode_erasure, judged, judged_message,
-    message as decode_message,
+    message as decode_message, published_again,
 };
 pub use erasure::{Erasure, Erasures, Target};
 pub use message::{DeadLetter, Judged, Message, Resolution, Settlement, Source};

@@ -35,6 +35,7 @@ fn row(n: i64) -> Judged {
             sent_at: at,
             received_at: at,
             by_user: false,
+            id_made: false,
             metadata: None,
         },
         verdict: Verdict {

@@ -79,7 +79,10 @@ pub trait History: Send + Sync + 'static {
     /// The embedded store does this all or nothing. Over CQL a call that failed may have
     /// written some of the rows; the fence did not move, and the same call again writes
     /// the rest and nothing twice. There, two callers with the same rows at the same
-    /// moment may both count them.
+    /// moment may both count them, and a row whose id Weir made ([`Message::id_made`]) is
+    /// taken for the first of its id without a look, and counted by each call that writes it.
+    ///
+    /// [`Message::id_made`]: weir_records::Message::id_made
     ///
     /// # Errors
     /// [`Error::Refused`] when the rows are not of that partition, not in order, or

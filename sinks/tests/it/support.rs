@@ -39,6 +39,7 @@ pub fn judged(partition: i32, offset: i64, received_at: Timestamp) -> Judged {
             sent_at: received_at,
             received_at,
             by_user: false,
+            id_made: false,
             metadata: None,
         },
         verdict: Verdict {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use weir_records::{
     DecodeError, dead_letter, decode_erasure, decode_message, judged, judged_message,
+    published_again,
 };
 
 use crate::examples;
@@ -91,6 +92,20 @@ fn fields_of_later_versions_are_ignored() {
     let inside = |field: u8| [vec![field << 3 | 2, later.len() as u8], later.clone()].concat();
     let record = [with(examples::judged().encode()), inside(2), inside(3)].concat();
     assert_eq!(judged(&record).unwrap(), examples::judged());
+}
+
+#[test]
+fn a_record_that_is_published_again_is_not_the_only_one_with_its_id() {
+    let made = weir_records::Message {
+        id_made: true,
+        ..examples::message()
+    };
+    let payload = made.clone().encode();
+    assert_eq!(decode_message(&payload).unwrap(), made);
+    assert_eq!(
+        decode_message(&published_again(&payload)).unwrap(),
+        examples::message()
+    );
 }
 
 /// A later version is read, unless it says that this one would misread it.

@@ -21,6 +21,7 @@ pub fn message() -> Message {
         sent_at: time("2026-11-22T10:00:00.123456Z"),
         received_at: time("2026-11-22T23:59:59.999999Z"),
         by_user: false,
+        id_made: false,
         metadata: Some(r#"{"game":"chess","round":3}"#.to_owned()),
     }
 }
@@ -31,6 +32,7 @@ pub fn bare() -> Message {
         sender: None,
         sent_at: time("1969-12-31T23:59:59.999999Z"),
         by_user: false,
+        id_made: false,
         metadata: None,
         ..message()
     }

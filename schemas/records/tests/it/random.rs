@@ -37,11 +37,12 @@ prop_compose! {
         id in ".{1,20}",
         text in ".{1,200}",
         by_user in any::<bool>(),
+        id_made in any::<bool>(),
         sent_at in sent(),
         received_at in time(),
         metadata in option::of("[a-z]{1,9}".prop_map(|key| format!("{{\"{key}\":1}}"))),
     ) -> Message {
-        Message { tenant, channel, sender, by_user, id, text, sent_at, received_at, metadata }
+        Message { tenant, channel, sender, by_user, id, id_made, text, sent_at, received_at, metadata }
     }
 }
 
@@ -132,6 +133,7 @@ proptest! {
     fn a_judged_message_survives_json(message in message(), verdict in verdict(), source in source()) {
         let record = Judged { message, verdict, source };
         let json = serde_json::to_string(&record).unwrap();
+        let record = Judged { message: Message { id_made: false, ..record.message }, ..record };
         prop_assert_eq!(serde_json::from_str::<Judged>(&json).unwrap(), record);
     }
 

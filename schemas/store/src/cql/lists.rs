@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use weir_records::Source;
 
 use super::Store;
 use super::buckets::{self, Kind, ListDay, WHOLE_DAY};
-use super::failure::{damaged, failed, given_up, row_failed};
+use super::failure::{damaged, failed, given_up};
 use super::life::{self, Life};
-use super::write::Row;
+use super::together::Cells;
+use super::write::{AROUND, Row};
 use crate::Error;
 use crate::cursor::Position;
 
@@ -74,9 +74,8 @@ impl Store {
                 buckets.entry(place.minute).or_default().push(*pointer);
             }
             for (minute, pointers) in buckets {
-                for part in pointers.chunks(AT_ONCE) {
-                    puts.push(self.put_pointers(list, minute, part.to_vec()));
-                }
+                let parts = pointers.chunks(AT_ONCE);
+                puts.extend(parts.map(|part| self.pointers(list, minute, part)));
             }
         }
         // Before the rows: what the index does not have, no reader finds.
@@ -84,8 +83,7 @@ impl Store {
             .into_iter()
             .map(|(list, minute, split)| self.begin_minute(list, minute, split, now));
         self.each(minutes.collect()).await?;
-        self.each(puts).await?;
-        Ok(())
+        self.put_cells(puts).await
     }
 
     /// Makes sure that the index has the day, and learns whether it is split and how much
@@ -166,40 +164,32 @@ impl Store {
         Ok(())
     }
 
-    /// Writes rows of one bucket, as one request to the nodes that have it.
-    async fn put_pointers(
-        &self,
-        list: &ListDay,
+    /// Rows of one bucket.
+    fn pointers<'a>(
+        &'a self,
+        list: &'a ListDay,
         minute: i32,
-        pointers: Vec<Pointer<'_>>,
-    ) -> Result<(), Error> {
+        pointers: &[Pointer<'a>],
+    ) -> Cells<'a> {
         let put = &self.statements.list(list.kind).put;
-        let values: Vec<_> = pointers
+        let (tenant, name, day) = (&list.tenant, &list.name, list.day);
+        let keys = tenant.len() + name.len();
+        let bytes = pointers
             .iter()
-            .map(|pointer| {
-                let (tenant, name, day) = (&list.tenant, &list.name, list.day);
-                let Position {
-                    received_at: at,
-                    offset,
-                    partition,
-                } = pointer.position;
-                let Life { ttl, timestamp, .. } = pointer.life;
-                let id = pointer.id;
-                (
-                    tenant, name, day, minute, at, offset, partition, id, ttl, timestamp,
-                )
-            })
-            .collect();
-        if let [one] = values.as_slice() {
-            return self.put(put, one).await;
-        }
-        let statements = vec![BatchStatement::from(put.clone()); values.len()];
-        let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
-        batch.set_is_idempotent(true);
-        self.session
-            .batch(&batch, values)
-            .await
-            .map_err(row_failed)?;
-        Ok(())
+            .map(|pointer| keys + AROUND + pointer.id.len());
+        let none = Cells::new(bytes.sum());
+        pointers.iter().fold(none, |cells, pointer| {
+            let Position {
+                received_at: at,
+                offset,
+                partition,
+            } = pointer.position;
+            let Life { ttl, timestamp, .. } = pointer.life;
+            let id = pointer.id;
+            let values = (
+                tenant, name, day, minute, at, offset, partition, id, ttl, timestamp,
+            );
+            cells.and(put, values)
+        })
     }
 }

@@ -22,16 +22,20 @@
 //! A write of rows does, each step for all of them before the next:
 //!
 //! 1. drop what is not above the fence, and all but the first row of an id;
-//! 2. look up in `sources` whose each id is, and drop those of another row;
+//! 2. look up in `sources` whose each id is, and drop those of another row; an id that Weir
+//!    made for this very row is nobody else's, and is not looked up;
 //! 3. for the ids that are nobody's yet, or this very row's: put the record and, in the
 //!    same change of the same partition, the row's own partition and offset in `sources`;
 //! 4. put the row of each list, under keys that only depend on the row;
 //! 5. move the fence up to the last offset.
 //!
+//! Partitions that the same nodes have are written in one request ([`together`]).
+//!
 //! - *A crash between any two steps* leaves the fence where it was. The rows come again
 //!   from the topic, find that their ids are their own and do the rest; what is there
 //!   already is written again with the same key, the same value and the same time, which
-//!   changes nothing.
+//!   changes nothing. The same value, because of two verdicts on one row the topic always
+//!   brings the same one first.
 //! - *The same id at another offset*, in the same partition or in another, a second or a
 //!   year later, is another's: it is dropped everywhere, and the fence passes it.
 //! - *The same id of two channels at the same moment*, in two sinks of which neither sees
@@ -146,6 +150,7 @@ mod read;
 mod schema;
 mod session;
 mod statements;
+mod together;
 mod write;
 
 use std::fmt;

@@ -10,9 +10,7 @@ use std::future::Future;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
-use scylla::serialize::batch::BatchValues;
 use scylla::serialize::row::SerializeRow;
-use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use tokio::time::{Duration, Instant, sleep};
 use weir_records::{Judged, Message, Source};
@@ -22,12 +20,13 @@ use super::failure::{BY_DATABASE, contended, damaged, failed, row_failed};
 use super::life::{self, Life};
 use super::schema;
 use super::statements::{Statements, applied};
+use super::together::Cells;
 use crate::{Error, record};
 
 /// The longest partition key that every server takes.
 const LONGEST_KEY: usize = u16::MAX as usize;
 /// What the numbers in a key, and the lengths of its parts, add to it at most.
-const AROUND: usize = 48;
+pub(super) const AROUND: usize = 48;
 /// The longest record: far above what the topic takes, below what a server takes.
 const LONGEST_RECORD: usize = 8 << 20;
 
@@ -41,6 +40,8 @@ pub(super) struct Row<'a> {
     pub(super) source: Source,
     pub(super) life: Life,
     record: Vec<u8>,
+    /// No other row ever had its id.
+    first: bool,
 }
 
 /// Whose an id is.
@@ -69,7 +70,7 @@ impl Store {
         };
         // Also of those below the fence: one that was refused before is refused again, until
         // whoever gives it up has done so.
-        let mut rows = self.fitting(rows.iter())?;
+        let mut rows = self.fitting(rows)?;
         let fence = self.read_fence(partition).await?;
         if Some(last.source.offset) <= fence {
             return Ok(0);
@@ -87,10 +88,12 @@ impl Store {
     /// One row, past the fence: claimed like any other, so that it can't be there twice.
     pub(super) async fn put_row(&self, row: &Judged) -> Result<bool, Error> {
         let (tenant, id) = (&row.message.tenant, &row.message.id);
-        let rows = self.fitting(std::iter::once(row))?;
-        if rows.is_empty() {
+        let mut rows = self.fitting(std::slice::from_ref(row))?;
+        let Some(first) = rows.first_mut() else {
             return Ok(false);
-        }
+        };
+        // Its message may have been sent once more since it was given up.
+        first.first = false;
         let held = self.judged(tenant, id).await?.is_some();
         let new = match self.store(&rows).await {
             Ok(new) => new,
@@ -117,7 +120,7 @@ impl Store {
     }
 
     /// The rows to be written, the first of each id: none when one of them can't be.
-    fn fitting<'a>(&self, rows: impl Iterator<Item = &'a Judged>) -> Result<Vec<Row<'a>>, Error> {
+    fn fitting<'a>(&self, rows: &'a [Judged]) -> Result<Vec<Row<'a>>, Error> {
         let now = Timestamp::now().as_microsecond();
         let mut seen = HashSet::new();
         let mut fitting = Vec::new();
@@ -147,6 +150,7 @@ impl Store {
                     source: row.source,
                     record,
                     life,
+                    first: message.id_made,
                 });
             }
         }
@@ -156,7 +160,7 @@ impl Store {
     /// Writes all but the fence and answers how many ids were nobody's before.
     async fn store(&self, rows: &[Row<'_>]) -> Result<usize, Error> {
         let claims = self
-            .each(rows.iter().map(|row| self.claim(row)).collect())
+            .each(rows.iter().map(|row| self.claim_or_trust(row)).collect())
             .await?;
         let new = claims.iter().filter(|claim| **claim == Claim::New).count();
         let (ours, claims): (Vec<&Row<'_>>, Vec<Claim>) = rows
@@ -164,15 +168,26 @@ impl Store {
             .zip(claims)
             .filter(|(_, claim)| *claim != Claim::Taken)
             .unzip();
-        let records = ours
-            .iter()
-            .zip(claims)
-            .map(|(row, claim)| self.put_record(row, claim))
-            .collect();
+        let records = self.each(
+            ours.iter()
+                .zip(claims)
+                .map(|(row, claim)| self.record(row, claim))
+                .collect(),
+        );
+        let records = records.await?.into_iter().flatten().collect();
         // First, so that a row of a list always has somebody whose the id is.
-        self.each(records).await?;
+        self.put_cells(records).await?;
         self.put_lists(&ours).await?;
         Ok(new)
+    }
+
+    /// As [`claim`](Self::claim), but a row that is its id's first is new. If an earlier call
+    /// did not get through with it, all of it is written again, the same.
+    async fn claim_or_trust(&self, row: &Row<'_>) -> Result<Claim, Error> {
+        if row.first {
+            return Ok(Claim::New);
+        }
+        self.claim(row).await
     }
 
     /// Looks whose the id is. It is this row's from when its record is written, which puts
@@ -205,25 +220,28 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the record and whose the id is, as one change of one partition.
-    async fn put_record(&self, row: &Row<'_>, claim: Claim) -> Result<(), Error> {
+    /// The record and whose the id is; nothing where they are there.
+    async fn record<'a>(
+        &'a self,
+        row: &'a Row<'_>,
+        claim: Claim,
+    ) -> Result<Option<Cells<'a>>, Error> {
         let (tenant, id) = (&row.message.tenant, &row.message.id);
         // The one that is there may already have been read: it stays.
         if claim == Claim::Ours && self.judged(tenant, id).await?.is_some() {
-            return Ok(());
+            return Ok(None);
         }
         let Life {
             ttl,
             text_ttl,
             timestamp,
         } = row.life;
-        let own = Claimed::By(row.source).cell();
-        let source = (tenant, id, own, ttl, timestamp);
-        let record = (tenant, id, &row.record, ttl, timestamp);
         let text = &row.message.text;
         // Where there is none, it is empty. Left out, it would leave that of another message
         // with the same id, whose writer did not see this one; a null would be a removal.
         let metadata = row.message.metadata.as_deref().unwrap_or_default();
+        let keys = 2 * (tenant.len() + id.len() + AROUND);
+        let bytes = keys + row.record.len() + text.len() + metadata.len();
         let Statements {
             put_source,
             put_record,
@@ -231,40 +249,20 @@ impl Store {
             put_message,
             ..
         } = &self.statements;
-        match text_ttl {
-            None => {
-                self.put_together(&[put_source, put_record], (source, record))
-                    .await
-            }
+        let own = Claimed::By(row.source).cell();
+        let cells = Cells::new(bytes).and(put_source, (tenant, id, own, ttl, timestamp));
+        let record = (tenant, id, &row.record, ttl, timestamp);
+        Ok(Some(match text_ttl {
+            None => cells.and(put_record, record),
             Some(text_ttl) if text_ttl == ttl => {
                 let whole = (tenant, id, &row.record, text, metadata, ttl, timestamp);
-                self.put_together(&[put_source, put_message], (source, whole))
-                    .await
+                cells.and(put_message, whole)
             }
             Some(text_ttl) => {
                 let said = (text_ttl, timestamp, text, metadata, tenant, id);
-                let statements = [put_source, put_record, put_text];
-                self.put_together(&statements, (source, record, said)).await
+                cells.and(put_record, record).and(put_text, said)
             }
-        }
-    }
-
-    /// Cells of one partition key: they are written together or not at all.
-    async fn put_together(
-        &self,
-        statements: &[&PreparedStatement],
-        values: impl BatchValues,
-    ) -> Result<(), Error> {
-        let statements = statements
-            .iter()
-            .map(|statement| BatchStatement::from((*statement).clone()));
-        let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements.collect());
-        batch.set_is_idempotent(true);
-        self.session
-            .batch(&batch, values)
-            .await
-            .map_err(row_failed)?;
-        Ok(())
+        }))
     }
 
     /// The last offset of that partition behind which everything is there.

@@ -250,6 +250,7 @@ pub(super) mod tests {
                 channel: "lobby".into(),
                 sender: Some("ada".into()),
                 by_user: false,
+                id_made: false,
                 id: "m".into(),
                 text: text.repeat(5),
                 sent_at: at,

@@ -22,6 +22,7 @@ pub(crate) fn row(id: &str, offset: i64) -> Judged {
             sent_at: at,
             received_at: at,
             by_user: false,
+            id_made: false,
             metadata: Some(r#"{"depth":1}"#.into()),
         },
         verdict: Verdict {
@@ -55,6 +56,7 @@ pub(crate) trait With: Sized {
     fn by(self, sender: Option<&str>) -> Self;
     fn at(self, microseconds: i64) -> Self;
     fn on_partition(self, partition: i32) -> Self;
+    fn with_made_id(self, made: bool) -> Self;
 }
 
 impl With for Judged {
@@ -80,6 +82,11 @@ impl With for Judged {
 
     fn on_partition(mut self, partition: i32) -> Self {
         self.source.partition = partition;
+        self
+    }
+
+    fn with_made_id(mut self, made: bool) -> Self {
+        self.message.id_made = made;
         self
     }
 }

@@ -397,6 +397,8 @@ async fn a_row_put_by_hand_is_there_whatever_the_fence_says(backend: &impl Backe
             .await
             .unwrap()
     );
+    let made = row("late", 7).with_made_id(true);
+    assert!(!history.put(&made).await.unwrap(), "whoever made its id");
     assert_eq!(history.message("acme", "late").await.unwrap(), Some(late));
     assert_eq!(
         ids(&*history, "acme", "lobby").await,
