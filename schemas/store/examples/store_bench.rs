@@ -1,7 +1,9 @@
 //! Measures a store: rows written a second, what a page and an existence check cost with
 //! that many rows stored, memory, and the time to open again.
 //!
-//! `cargo run --release -p weir-store --example store_bench -- [ROWS] [ROWS_IN_A_WRITE]`
+//! `cargo run --release --package weir-store --example store_bench -- [ROWS] [ROWS_IN_A_WRITE] [made]`
+//!
+//! made: the ids are Weir's, not their producers'.
 //!
 //! The embedded one in a folder that is removed at the end; with
 //! `WEIR_BENCH_CQL=host:port` the one on that database, in a keyspace that is dropped at
@@ -25,7 +27,7 @@ const SENDERS: i64 = 20_000;
 /// Half of all messages are in one channel, so that it grows long.
 const BUSY: &str = "channel-0";
 
-fn row(n: i64) -> Judged {
+fn row(n: i64, id_made: bool) -> Judged {
     // 500 messages a second: ten million rows are about five and a half hours.
     let at = Timestamp::from_microsecond(1_772_323_200_000_000 + n * 2_000).unwrap();
     let mixed = mix(n);
@@ -47,7 +49,7 @@ fn row(n: i64) -> Judged {
             sent_at: at,
             received_at: at,
             by_user: false,
-            id_made: false,
+            id_made,
             metadata: None,
         },
         verdict: Verdict {
@@ -194,14 +196,14 @@ impl Under {
     }
 }
 
-async fn write(under: &Under, store: &dyn History, rows: i64, batch: i64) {
+async fn write(under: &Under, store: &dyn History, rows: i64, batch: i64, made: bool) {
     let mut writes = histogram();
     let mut writing = Duration::ZERO;
     let mut next = 0;
     let (mut report, mut before) = (rows / 10, (0, Duration::ZERO));
     while next < rows {
         let all: Vec<Judged> = (next..(next + batch * i64::from(PARTITIONS)).min(rows))
-            .map(row)
+            .map(|n| row(n, made))
             .collect();
         next += all.len() as i64;
         let parts: Vec<(i32, Vec<Judged>)> = (0..PARTITIONS)
@@ -250,13 +252,14 @@ async fn main() {
         .filter_map(|arg| arg.parse::<i64>().ok());
     let rows = args.next().unwrap_or(200_000);
     let batch = args.next().unwrap_or(500);
+    let made = std::env::args().any(|arg| arg == "made");
     let under = Under::chosen();
     let store = under.open().await;
     println!(
         "{rows} rows, {batch} in a write, rss {} MiB at the start",
         rss_mib()
     );
-    write(&under, &*store, rows, batch).await;
+    write(&under, &*store, rows, batch, made).await;
 
     let (mut first, mut deep, mut sender) = (histogram(), histogram(), histogram());
     let (mut absent, mut absent_random, mut present) = (histogram(), histogram(), histogram());
@@ -318,7 +321,7 @@ async fn main() {
     );
     assert_eq!(
         store.fence(0).await.unwrap(),
-        Some(row((rows - 1) / 4 * 4).source.offset)
+        Some(row((rows - 1) / 4 * 4, made).source.offset)
     );
     drop(store);
     under.remove().await;

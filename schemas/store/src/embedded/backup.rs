@@ -13,7 +13,7 @@ use std::path::Path;
 use fjall::{Keyspace, Readable, Snapshot};
 
 use super::folder::Folder;
-use super::tables::{Tables, failed};
+use super::tables::{TABLES, Tables, failed};
 use super::{Inner, NUMBER, Store, damaged};
 use crate::Error;
 
@@ -89,7 +89,7 @@ impl Inner {
                 opened: self.opened(),
             }
         };
-        let mut rows = [0; 5];
+        let mut rows = [0; TABLES];
         for (number, rows) in rows.iter_mut().enumerate() {
             *rows = self.copy_table(&moment, number, into.all()[number])?;
         }

@@ -17,6 +17,7 @@ use weir_records::Judged;
 
 use super::history::Walk;
 use super::keys::{self, Kind};
+use super::parts::Parts;
 use super::tables::{Tables, failed};
 use super::{Inner, Store, Writer, damaged, purge};
 use crate::cursor::{List, Position};
@@ -114,9 +115,7 @@ impl Inner {
     }
 
     fn erase_sender(&self, tenant: &str, name: &str, up_to: Timestamp) -> Result<u64, Error> {
-        let mut longest = keys::rows(Kind::Sender, tenant, name, 0);
-        longest.extend([0; keys::POSITION]);
-        if keys::fits(longest).is_err() {
+        if keys::fits(keys::longest(Kind::Sender, tenant, name)).is_err() {
             return Ok(0);
         }
         let list = List {
@@ -167,12 +166,12 @@ fn erase_step(
     let mut gone = HashSet::new();
     let mut rows = 0;
     for day in walk.days(after) {
-        let day = day?;
-        for row in walk.rows(day, after) {
+        let (day, parts) = day?;
+        for row in walk.rows(day, parts, after) {
             let (position, id) = row?;
             let key = keys::message(list.tenant, &id);
             let found = tables.records.get(&key).map_err(failed)?;
-            let found = found.ok_or_else(|| damaged("a row of `lists` without its record"))?;
+            let found = found.ok_or_else(|| damaged("a row of `rows` without its record"))?;
             gone.extend(remove(tables, batch, &record::read(&found)?));
             rows += 1;
             if rows == 1 {
@@ -203,7 +202,7 @@ pub(super) fn remove(tables: &Tables, batch: &mut OwnedWriteBatch, row: &Judged)
         .map(|(kind, name)| keys::row(kind, &message.tenant, name, position))
         .collect();
     for key in &keys {
-        batch.remove(&tables.lists, key.clone());
+        batch.remove(&tables.rows, key.clone());
     }
     let key = keys::message(&message.tenant, &message.id);
     batch.remove(&tables.sources, key.clone());
@@ -221,16 +220,19 @@ fn leave(
     day: i32,
     gone: &HashSet<Vec<u8>>,
 ) -> Result<(), Error> {
-    for entry in tables
-        .lists
-        .prefix(keys::rows(Kind::Sender, list.tenant, list.name, day))
-    {
-        let key = entry.key().map_err(failed)?;
-        if !gone.contains(&*key) {
-            return Ok(());
+    let bucket = keys::bucket(Kind::Sender, list.tenant, list.name, day);
+    let Some(parts) = tables.lists.get(&bucket).map_err(failed)? else {
+        return Ok(());
+    };
+    for part in Parts::read(&parts)?.newest_first() {
+        let rows = keys::rows(Kind::Sender, list.tenant, list.name, day, part);
+        for entry in tables.rows.prefix(rows) {
+            let key = entry.key().map_err(failed)?;
+            if !gone.contains(&*key) {
+                return Ok(());
+            }
         }
     }
-    let bucket = keys::bucket(Kind::Sender, list.tenant, list.name, day);
     writer.known_buckets.remove(&bucket);
     batch.remove(&tables.lists, bucket);
     Ok(())

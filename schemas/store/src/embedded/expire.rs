@@ -14,9 +14,10 @@ use std::collections::HashSet;
 use fjall::OwnedWriteBatch;
 use jiff::Timestamp;
 
+use super::due::Due;
 use super::erase::{self, STEP};
 use super::history::Walk;
-use super::keys::{self, Due, Kind};
+use super::keys::{self, Kind};
 use super::tables::{Tables, failed};
 use super::{Inner, Store, Writer, damaged, purge};
 use crate::cursor::{List, Position};
@@ -165,7 +166,7 @@ fn step(
             _ => (key.to_vec(), None),
         };
         let mut last = resumed;
-        for row in walk.rows(day, resumed) {
+        for row in walk.rows(day, walk.parts(day)?, resumed) {
             let (position, id) = row?;
             if rows == STEP {
                 if resumed.is_none() {
@@ -182,7 +183,7 @@ fn step(
             last = Some(position);
             let key = keys::message(tenant, &id);
             let found = tables.records.get(&key).map_err(failed)?;
-            let found = found.ok_or_else(|| damaged("a row of `lists` without its record"))?;
+            let found = found.ok_or_else(|| damaged("a row of `rows` without its record"))?;
             let row = record::read(&found)?;
             match due {
                 Due::Verdicts => {
@@ -190,7 +191,8 @@ fn step(
                     if let Some(sender) = &row.message.sender {
                         // All that is left in it is over as well.
                         let bucket = keys::bucket(Kind::Sender, tenant, sender, day);
-                        if writer.known_buckets.remove(&bucket) || left.insert(bucket.clone()) {
+                        let known = writer.known_buckets.remove(&bucket).is_some();
+                        if known || left.insert(bucket.clone()) {
                             batch.remove(&tables.lists, bucket);
                         }
                     }

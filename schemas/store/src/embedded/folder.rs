@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::Error;
 
 /// The newest format that this build reads and the one that it writes.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 const FORMAT_NAME: &str = "weir-store";
 
 /// A folder held by this process.
@@ -35,8 +35,8 @@ pub(super) struct Folder {
 
 impl Folder {
     /// Takes the folder for this process, making it where it is missing. `make` builds
-    /// the empty database in the folder that it is given, `upgrade` brings one of the
-    /// format before to this one; either may be begun anew after a crash.
+    /// the empty database in the folder that it is given, `upgrade` brings one of an earlier
+    /// format to this one; either may be begun anew after a crash.
     pub(super) fn open(
         path: &Path,
         make: impl FnOnce(&Path) -> Result<(), Error>,

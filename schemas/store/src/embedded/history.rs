@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use fjall::{OwnedWriteBatch, Readable, Snapshot};
 use weir_records::{Judged, Source};
 
+use super::due;
 use super::keys::{self, Kind};
+use super::parts::{Parts, part};
 use super::tables::{Tables, failed};
 use super::{Inner, KNOWN_BUCKETS, Store, Writer, damaged};
 use crate::cursor::{List, Position};
@@ -19,6 +21,8 @@ struct Prepared {
     id: Vec<u8>,
     record: Vec<u8>,
     source: [u8; 12],
+    /// In which ten minutes of its day it was received.
+    part: Parts,
     /// Row and bucket of each list that it is in.
     lists: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -49,6 +53,7 @@ impl Prepared {
             id: message.id.as_bytes().to_vec(),
             record: row.clone().encode(),
             source,
+            part: Parts::one(part(position.received_at)),
             lists,
         })
     }
@@ -142,9 +147,7 @@ impl Store {
         name: &str,
         page: &PageRequest,
     ) -> Result<Page, Error> {
-        let mut longest = keys::rows(kind, tenant, name, 0);
-        longest.extend([0; keys::POSITION]);
-        if keys::fits(longest).is_err() {
+        if keys::fits(keys::longest(kind, tenant, name)).is_err() {
             return Ok(Page {
                 rows: Vec::new(),
                 next: None,
@@ -176,6 +179,7 @@ impl Inner {
         let fill = |tables: &Tables, writer: &mut Writer, batch: &mut OwnedWriteBatch| {
             // Read again: another write of the partition may have come between.
             let above = self.fences.read().get(&partition).copied();
+            writer.forget_some();
             let mut fence = above;
             let mut written = 0;
             let mut seen = HashSet::new();
@@ -183,7 +187,7 @@ impl Inner {
                 fence = Some(row.offset);
                 let known = tables.sources.contains_key(&row.key).map_err(failed)?;
                 if !known && seen.insert(row.key.clone()) {
-                    insert(tables, writer, batch, row);
+                    insert(tables, writer, batch, row)?;
                     written += 1;
                 }
             }
@@ -202,9 +206,10 @@ impl Inner {
 
     fn put_row(&self, row: Prepared) -> Result<bool, Error> {
         let fill = |tables: &Tables, writer: &mut Writer, batch: &mut OwnedWriteBatch| {
+            writer.forget_some();
             let known = tables.sources.contains_key(&row.key).map_err(failed)?;
             if !known {
-                insert(tables, writer, batch, row);
+                insert(tables, writer, batch, row)?;
             }
             Ok::<_, Error>(!known)
         };
@@ -212,22 +217,44 @@ impl Inner {
     }
 }
 
-fn insert(tables: &Tables, writer: &mut Writer, batch: &mut OwnedWriteBatch, row: Prepared) {
+fn insert(
+    tables: &Tables,
+    writer: &mut Writer,
+    batch: &mut OwnedWriteBatch,
+    row: Prepared,
+) -> Result<(), Error> {
     for (key, bucket) in row.lists {
-        if !writer.known_buckets.contains(&bucket) {
-            if writer.known_buckets.len() >= KNOWN_BUCKETS {
-                writer.known_buckets.clear();
-            }
-            batch.insert(&tables.lists, bucket.clone(), []);
-            for day in keys::days_of(&bucket).into_iter().flatten() {
-                batch.insert(&tables.lists, day, []);
-            }
-            writer.known_buckets.insert(bucket);
+        let known = writer.known_buckets.get(&bucket).copied();
+        if !known.is_some_and(|known| known.have(row.part)) {
+            let known = match known {
+                Some(known) => known,
+                None => {
+                    for day in due::days_of(&bucket).into_iter().flatten() {
+                        batch.insert(&tables.lists, day, []);
+                    }
+                    let stored = tables.lists.get(&bucket).map_err(failed)?;
+                    stored.map_or(Ok(Parts::default()), |stored| Parts::read(&stored))?
+                }
+            };
+            let parts = known.and(row.part);
+            batch.insert(&tables.lists, bucket.clone(), parts.bytes());
+            writer.known_buckets.insert(bucket, parts);
         }
-        batch.insert(&tables.lists, key, row.id.clone());
+        batch.insert(&tables.rows, key, row.id.clone());
     }
     batch.insert(&tables.sources, row.key.clone(), row.source);
     batch.insert(&tables.records, row.key, row.record);
+    Ok(())
+}
+
+impl Writer {
+    /// Makes room for what a write learns. Not within one: what it has in its batch is known
+    /// from nowhere else.
+    fn forget_some(&mut self) {
+        if self.known_buckets.len() >= KNOWN_BUCKETS {
+            self.known_buckets.clear();
+        }
+    }
 }
 
 /// A walk through one list, newest bucket first.
@@ -251,7 +278,8 @@ impl Walk<'_> {
         };
         let mut last = None;
         for day in self.days(after) {
-            for row in self.rows(day?, after) {
+            let (day, parts) = day?;
+            for row in self.rows(day, parts, after) {
                 let (position, id) = row?;
                 if page.rows.len() == limit {
                     page.next = last.map(|last| Cursor::new(&self.list, last));
@@ -272,8 +300,11 @@ impl Walk<'_> {
         Ok(page)
     }
 
-    /// The days that have rows, newest first, from the cursor's on.
-    pub(super) fn days(&self, after: Option<Position>) -> impl Iterator<Item = Result<i32, Error>> {
+    /// The days that have rows, newest first, from the cursor's on, and their parts that do.
+    pub(super) fn days(
+        &self,
+        after: Option<Position>,
+    ) -> impl Iterator<Item = Result<(i32, Parts), Error>> {
         let (kind, tenant, name) = (self.kind, self.list.tenant, self.list.name);
         let newest = after.map_or(i32::MAX, |position| keys::day(position.received_at));
         let from = keys::bucket(kind, tenant, name, newest);
@@ -281,29 +312,44 @@ impl Walk<'_> {
         self.snapshot
             .range(&self.tables.lists, from..=to)
             .map(|entry| {
-                let key = entry.key().map_err(failed)?;
-                keys::day_of(&key).ok_or_else(|| damaged("a row of `lists`"))
+                let (key, parts) = entry.into_inner().map_err(failed)?;
+                let day = keys::day_of(&key).ok_or_else(|| damaged("a day in `lists`"))?;
+                Ok((day, Parts::read(&parts)?))
             })
     }
 
-    /// The rows of one day, newest first, behind the cursor.
+    /// The parts of that day that have rows.
+    pub(super) fn parts(&self, day: i32) -> Result<Parts, Error> {
+        let bucket = keys::bucket(self.kind, self.list.tenant, self.list.name, day);
+        let parts = self.snapshot.get(&self.tables.lists, bucket);
+        let parts = parts.map_err(failed)?;
+        parts.map_or(Ok(Parts::default()), |parts| Parts::read(&parts))
+    }
+
+    /// The rows of those parts of one day, newest first, behind the cursor.
     pub(super) fn rows(
         &self,
         day: i32,
+        parts: Parts,
         after: Option<Position>,
     ) -> impl Iterator<Item = Result<(Position, String), Error>> {
-        let start = keys::rows(self.kind, self.list.tenant, self.list.name, day);
-        let mut to = start.clone();
-        to.extend([0xFF; keys::POSITION]);
-        let mut from = start;
-        if let Some(position) = after {
-            // Rows of earlier days lie behind it as well.
-            from.extend(keys::position_bytes(position));
-        }
-        let entries = self.snapshot.range(&self.tables.lists, from..=to);
+        let of_day = after.filter(|position| keys::day(position.received_at) == day);
+        let newest = of_day.map_or(u8::MAX, |position| part(position.received_at));
+        let parts = parts.newest_first().filter(move |part| *part <= newest);
+        let entries = parts.flat_map(move |part| {
+            let start = keys::rows(self.kind, self.list.tenant, self.list.name, day, part);
+            let mut to = start.clone();
+            to.extend([0xFF; keys::POSITION]);
+            let mut from = start;
+            if let Some(position) = after {
+                // Rows of earlier days and parts lie behind it as well.
+                from.extend(keys::position_bytes(position));
+            }
+            self.snapshot.range(&self.tables.rows, from..=to)
+        });
         let rows = entries.map(|entry| {
             let (key, id) = entry.into_inner().map_err(failed)?;
-            let broken = || damaged("a row of `lists`");
+            let broken = || damaged("a row of `rows`");
             let position = keys::position_of(&key).ok_or_else(broken)?;
             let id = String::from_utf8(id.to_vec()).map_err(|_| broken())?;
             Ok((position, id))

@@ -6,6 +6,7 @@
 //! or sender are one range that nobody else's name can reach. What must come newest
 //! first is written as the complement of its big-endian bytes.
 
+use super::parts::part;
 use crate::Error;
 use crate::cursor::Position;
 
@@ -16,6 +17,8 @@ pub(super) const POSITION: usize = 8 + 8 + 4;
 
 /// The start of the keys of all channels' buckets.
 pub(super) const ALL_CHANNELS: [u8; 1] = [Kind::Channel.buckets()];
+/// First bytes of the keys of rows in format 2.
+pub(super) const SECOND_ROWS: [u8; 2] = [Kind::Channel.rows(), Kind::Sender.rows()];
 
 /// Two lists of messages are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,7 +35,7 @@ impl Kind {
         }
     }
 
-    /// First byte of the keys of the rows.
+    /// In the keys of the rows.
     const fn rows(self) -> u8 {
         match self {
             Self::Channel => b'c',
@@ -62,11 +65,18 @@ pub(super) fn buckets(kind: Kind, tenant: &str, name: &str) -> Vec<u8> {
     prefix(kind.buckets(), tenant, name)
 }
 
-/// The key that says that the bucket exists.
+/// The key that says that the bucket exists, and in which parts of the day.
 pub(super) fn bucket(kind: Kind, tenant: &str, name: &str, day: i32) -> Vec<u8> {
     let mut key = buckets(kind, tenant, name);
     key.extend(newest_first_day(day));
     key
+}
+
+/// Tenant, name and day in a key made by [`bucket`].
+pub(super) fn bucket_of(kind: Kind, key: &[u8]) -> Option<(String, String, i32)> {
+    let (tenant, rest) = untext(key.strip_prefix(&[kind.buckets()])?)?;
+    let (name, _) = untext(rest)?;
+    Some((tenant, name, day_of(key)?))
 }
 
 /// The day in a key made by [`bucket`].
@@ -75,18 +85,44 @@ pub(super) fn day_of(key: &[u8]) -> Option<i32> {
     Some((!u32::from_be_bytes(bytes) ^ (1 << 31)).cast_signed())
 }
 
-/// The start of the keys of one bucket's rows.
-pub(super) fn rows(kind: Kind, tenant: &str, name: &str, day: i32) -> Vec<u8> {
-    let mut key = prefix(kind.rows(), tenant, name);
-    key.extend(newest_first_day(day));
+/// The start of the keys of a list's rows of one part of a day.
+pub(super) fn rows(kind: Kind, tenant: &str, name: &str, day: i32, part: u8) -> Vec<u8> {
+    let names = tenant.len() + name.len() + 4;
+    let mut key = Vec::with_capacity(4 + 1 + 1 + names + POSITION);
+    key.extend(oldest_first(day));
+    key.extend([part, kind.rows()]);
+    text(&mut key, tenant);
+    text(&mut key, name);
     key
 }
 
 /// The key of one row of a list.
 pub(super) fn row(kind: Kind, tenant: &str, name: &str, position: Position) -> Vec<u8> {
-    let mut key = rows(kind, tenant, name, day(position.received_at));
+    let at = position.received_at;
+    let mut key = rows(kind, tenant, name, day(at), part(at));
     key.extend(position_bytes(position));
     key
+}
+
+/// The longest key of a row of that list.
+pub(super) fn longest(kind: Kind, tenant: &str, name: &str) -> Vec<u8> {
+    let mut key = rows(kind, tenant, name, 0, 0);
+    key.extend([0; POSITION]);
+    key
+}
+
+/// Of the key of a row in format 2, which was kind, tenant, name, day and position: the key
+/// of its bucket, its key of today, and its position.
+pub(super) fn of_second(key: &[u8]) -> Option<(Vec<u8>, Vec<u8>, Position)> {
+    let kind = [Kind::Channel, Kind::Sender]
+        .into_iter()
+        .find(|kind| key.first() == Some(&kind.rows()))?;
+    let (tenant, rest) = untext(key.get(1..)?)?;
+    let (name, _) = untext(rest)?;
+    let position = position_of(key)?;
+    let day = day(position.received_at);
+    let bucket = bucket(kind, &tenant, &name, day);
+    Some((bucket, row(kind, &tenant, &name, position), position))
 }
 
 /// A position as it ends the key of a row.
@@ -141,76 +177,6 @@ pub(super) fn account(tag: u8, parts: &[&str]) -> Vec<u8> {
     key
 }
 
-/// Of the days that have rows, by tenant, oldest first: two indexes over the channels'
-/// buckets, for what runs out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
-    /// Days on which there are rows.
-    Verdicts,
-    /// Days on which there are rows with a text.
-    Texts,
-}
-
-impl Due {
-    /// First byte of the keys.
-    const fn tag(self) -> u8 {
-        match self {
-            Self::Verdicts => b'V',
-            Self::Texts => b'T',
-        }
-    }
-
-    /// The first key of a tenant, as long as its day is this one or later.
-    pub(super) fn from(self, tenant: &str, day: i32) -> Vec<u8> {
-        let mut key = vec![self.tag()];
-        text(&mut key, tenant);
-        key.extend(oldest_first(day));
-        key
-    }
-
-    /// Behind every key of a tenant, or before those of all.
-    pub(super) fn behind(self, tenant: Option<&str>) -> Vec<u8> {
-        let mut key = vec![self.tag()];
-        if let Some(tenant) = tenant {
-            text(&mut key, tenant);
-            // Behind the two zeros that end the name.
-            key.pop();
-            key.push(1);
-        }
-        key
-    }
-
-    /// Behind all of its keys.
-    pub(super) fn end(self) -> Vec<u8> {
-        vec![self.tag() + 1]
-    }
-
-    /// The key of a channel's day.
-    pub(super) fn key(self, tenant: &str, channel: &str, day: i32) -> Vec<u8> {
-        let mut key = self.from(tenant, day);
-        text(&mut key, channel);
-        key
-    }
-
-    /// Tenant, channel and day in a key.
-    pub(super) fn parts(self, key: &[u8]) -> Option<(String, String, i32)> {
-        let (tenant, rest) = untext(key.strip_prefix(&[self.tag()])?)?;
-        let (day, rest) = rest.split_first_chunk::<4>()?;
-        let (channel, _) = untext(rest)?;
-        let day = (u32::from_be_bytes(*day) ^ (1 << 31)).cast_signed();
-        Some((tenant, channel, day))
-    }
-}
-
-/// The keys of both indexes for a channel's bucket; none for a sender's.
-pub(super) fn days_of(bucket: &[u8]) -> Option<[Vec<u8>; 2]> {
-    let rest = bucket.strip_prefix(&[Kind::Channel.buckets()])?;
-    let (tenant, rest) = untext(rest)?;
-    let (channel, _) = untext(rest)?;
-    let day = day_of(bucket)?;
-    Some([Due::Verdicts, Due::Texts].map(|due| due.key(&tenant, &channel, day)))
-}
-
 /// Refuses a key that the engine would not take.
 pub(super) fn fits(key: Vec<u8>) -> Result<Vec<u8>, Error> {
     if key.len() > LONGEST {
@@ -229,7 +195,7 @@ fn prefix(tag: u8, tenant: &str, name: &str) -> Vec<u8> {
     key
 }
 
-fn text(key: &mut Vec<u8>, part: &str) {
+pub(super) fn text(key: &mut Vec<u8>, part: &str) {
     for &byte in part.as_bytes() {
         key.push(byte);
         if byte == 0 {
@@ -240,7 +206,7 @@ fn text(key: &mut Vec<u8>, part: &str) {
 }
 
 /// The text at the start of a key, and what follows it.
-fn untext(key: &[u8]) -> Option<(String, &[u8])> {
+pub(super) fn untext(key: &[u8]) -> Option<(String, &[u8])> {
     let mut part = Vec::new();
     let mut rest = key;
     loop {
@@ -259,7 +225,7 @@ fn untext(key: &[u8]) -> Option<(String, &[u8])> {
     }
 }
 
-fn oldest_first(number: i32) -> [u8; 4] {
+pub(super) fn oldest_first(number: i32) -> [u8; 4] {
     (number.cast_unsigned() ^ (1 << 31)).to_be_bytes()
 }
 
@@ -272,12 +238,13 @@ fn newest_first_day(number: i32) -> [u8; 4] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::parts::TEN_MINUTES;
     use super::*;
     use proptest::prelude::*;
 
     /// Names made to run into each other: few characters, among them the escaped one.
-    fn name() -> impl Strategy<Value = String> {
+    pub(in super::super) fn name() -> impl Strategy<Value = String> {
         proptest::collection::vec(
             prop_oneof![Just('\0'), Just('\u{1}'), Just('a'), Just('ÿ')],
             0..5,
@@ -294,47 +261,44 @@ mod tests {
             let one = buckets(Kind::Channel, &t1, &n1);
             let two = bucket(Kind::Channel, &t2, &n2, day2);
             prop_assert_eq!(two.starts_with(&one), t1 == t2 && n1 == n2);
-            let one = rows(Kind::Sender, &t1, &n1, day1);
+            let one = rows(Kind::Sender, &t1, &n1, day1, 0);
             let position = Position { received_at: i64::from(day2) * 86_400_000_000, offset: 7, partition: 0 };
             let two = row(Kind::Sender, &t2, &n2, position);
             prop_assert_eq!(two.starts_with(&one), t1 == t2 && n1 == n2 && day1 == day2);
+            prop_assert_eq!(longest(Kind::Sender, &t2, &n2).len(), two.len());
             prop_assert_eq!(message(&t1, &n1) == message(&t2, &n2), t1 == t2 && n1 == n2);
         }
 
         #[test]
-        fn later_rows_sort_first(a: (i64, i64, i32), b: (i64, i64, i32)) {
+        fn later_rows_sort_first_in_their_part_and_later_parts_last(
+            a: (i64, i64, i32), b: (i64, i64, i32), near in 0..TEN_MINUTES,
+        ) {
             let position = |(received_at, offset, partition)| Position { received_at, offset, partition };
             let key = |p| row(Kind::Channel, "t", "c", position(p));
-            prop_assert_eq!(key(a).cmp(&key(b)), position(b).cmp(&position(a)));
+            for b in [b, (a.0.saturating_add(near), b.1, b.2)] {
+                let [one, two] = [a, b].map(|p| (day(p.0), part(p.0)));
+                let inside = position(b).cmp(&position(a));
+                prop_assert_eq!(key(a).cmp(&key(b)), one.cmp(&two).then(inside));
+            }
             prop_assert_eq!(position_of(&key(a)), Some(position(a)));
             prop_assert_eq!(day_of(&bucket(Kind::Channel, "t", "c", a.2)), Some(a.2));
         }
 
         #[test]
+        fn a_row_of_format_2_is_told_from_its_key(t in name(), n in name(), at: i64, offset: i64, partition: i32) {
+            let position = Position { received_at: at, offset, partition };
+            for kind in [Kind::Channel, Kind::Sender] {
+                let mut second = prefix(kind.rows(), &t, &n);
+                second.extend(newest_first_day(day(at)));
+                second.extend(position_bytes(position));
+                let now = (bucket(kind, &t, &n, day(at)), row(kind, &t, &n, position), position);
+                prop_assert_eq!(of_second(&second), Some(now));
+            }
+        }
+
+        #[test]
         fn fences_name_their_partition(partition: i32) {
             prop_assert_eq!(fence_of(&fence(partition)), Some(partition));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn days_that_run_out_are_found_by_tenant_oldest_first(
-            (t1, n1, t2, n2) in (name(), name(), name(), name()), day1: i32, day2: i32,
-        ) {
-            for due in [Due::Verdicts, Due::Texts] {
-                let (one, two) = (due.key(&t1, &n1, day1), due.key(&t2, &n2, day2));
-                prop_assert_eq!(due.parts(&one), Some((t1.clone(), n1.clone(), day1)));
-                prop_assert!(one >= due.behind(None) && one < due.end());
-                let mine = due.from(&t1, i32::MIN)..due.behind(Some(&t1));
-                prop_assert!(mine.contains(&one));
-                prop_assert_eq!(mine.contains(&two), t1 == t2);
-                if t1 == t2 && day1 < day2 {
-                    prop_assert!(one < two && one < due.from(&t1, day2));
-                }
-            }
-            let both = days_of(&bucket(Kind::Channel, &t1, &n1, day1));
-            prop_assert_eq!(both, Some([Due::Verdicts, Due::Texts].map(|due| due.key(&t1, &n1, day1))));
-            prop_assert_eq!(days_of(&bucket(Kind::Sender, &t1, &n1, day1)), None);
         }
     }
 

@@ -14,15 +14,18 @@
 
 mod accounts;
 mod backup;
+mod due;
 mod erase;
 mod expire;
 mod folder;
 mod history;
 mod keys;
+mod parts;
 mod purge;
 mod tables;
+mod upgrade;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,14 +34,16 @@ use fjall::{OwnedWriteBatch, PersistMode};
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 
 use self::folder::Folder;
+use self::parts::Parts;
 use self::tables::{Tables, failed};
 use crate::Error;
 
 pub use self::backup::BackedUp;
 pub use self::expire::Expired;
 
-/// Buckets remembered as written; forgetting one costs a needless small write.
-const KNOWN_BUCKETS: usize = 10_000;
+/// Days of lists that are remembered, about 150 bytes each; one that is forgotten is read and
+/// written once more.
+const KNOWN_BUCKETS: usize = 50_000;
 /// The key of the number of the last write.
 const NUMBER: &[u8] = b"number";
 /// The key of what was erased and still lies in files ([`purge`]).
@@ -66,7 +71,8 @@ struct Inner {
 #[derive(Default)]
 struct Writer {
     number: u64,
-    known_buckets: HashSet<Vec<u8>>,
+    /// What the entries of days say that were written or read last.
+    known_buckets: HashMap<Vec<u8>, Parts>,
     /// How often it was noted that something is to be purged.
     notes: u64,
     broken: bool,
@@ -90,7 +96,7 @@ impl Store {
     /// [`Error::Damaged`], and [`Error::Folder`] when the folder can't be used.
     pub fn open(path: &Path) -> Result<Arc<Self>, Error> {
         let make = |database: &Path| Tables::open(database).map(drop);
-        let folder = Folder::open(path, make, Tables::upgrade)?;
+        let folder = Folder::open(path, make, upgrade::upgrade)?;
         let inner = Inner {
             writer: Mutex::default(),
             tables: RwLock::new(None),
@@ -162,7 +168,7 @@ impl Inner {
         }
         *writer = Writer {
             number,
-            known_buckets: HashSet::new(),
+            known_buckets: HashMap::new(),
             notes: writer.notes,
             broken: false,
         };

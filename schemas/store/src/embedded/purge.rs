@@ -31,7 +31,7 @@ use crate::Error;
 
 /// The records hold something that is erased.
 pub(super) const RECORDS: i64 = 1;
-/// The lists and the sources too: names and ids.
+/// The sources, the rows and the lists too: names and ids.
 pub(super) const EVERYTHING: i64 = 2;
 
 /// A key that nothing else has: names and ids are UTF-8.
@@ -80,6 +80,7 @@ impl Inner {
             merge(&tables.records)?;
             if names {
                 merge(&tables.sources)?;
+                merge(&tables.rows)?;
                 merge(&tables.lists)?;
             }
         }
@@ -204,7 +205,7 @@ fn settle(tables: &Tables) {
 }
 
 /// Merges a table until no file of values has a hole.
-fn merge(table: &Keyspace) -> Result<(), Error> {
+pub(super) fn merge(table: &Keyspace) -> Result<(), Error> {
     for _ in 0..MERGES {
         if table.table_count() > 0 {
             table.major_compact().map_err(failed)?;

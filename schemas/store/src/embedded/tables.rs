@@ -10,11 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fjall::compaction::Leveled;
-use fjall::{
-    Database, Guard, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, LsmError, PersistMode,
-};
+use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, LsmError};
 
-use super::keys;
 use super::purge::write_out;
 use crate::Error;
 
@@ -26,11 +23,8 @@ const LOG: u64 = 64 * MIB;
 /// All buffers of all tables at most; full ones that wait to be written out are 100 MiB.
 const BUFFERS: u64 = 112 * MIB;
 const OPEN_FILES: usize = 256;
-/// Entries of a batch of the upgrade.
-const AT_ONCE: usize = 1_000;
-
-/// The records of format 1.
-const FIRST_RECORDS: &str = "messages";
+/// How many tables there are.
+pub(super) const TABLES: usize = 6;
 
 /// The open tables.
 #[derive(Clone)]
@@ -40,7 +34,9 @@ pub(super) struct Tables {
     pub(super) records: Keyspace,
     /// tenant, id → source partition and offset.
     pub(super) sources: Keyspace,
-    /// kind, tenant, name, day, position → id; kind, tenant, name, day → nothing;
+    /// day, part of it, kind, tenant, name, position → id
+    pub(super) rows: Keyspace,
+    /// kind, tenant, name, day → the parts of it that have rows;
     /// tenant, day, channel → nothing, once for what has rows and once for texts.
     pub(super) lists: Keyspace,
     /// Users, keys, and what makes them unique.
@@ -55,7 +51,7 @@ impl Tables {
         guarded(|| Self::open_unguarded(&database(path)?))
     }
 
-    fn open_unguarded(db: &Database) -> fjall::Result<Self> {
+    pub(super) fn open_unguarded(db: &Database) -> fjall::Result<Self> {
         let buffer = |mib: u64| KeyspaceCreateOptions::default().max_memtable_size(mib * MIB);
         // A record is written once and read by its key: kept apart from the keys, it is
         // not written again each time that keys are merged. Only what was erased or ran
@@ -65,15 +61,19 @@ impl Tables {
             .separation_threshold(128)
             .staleness_threshold(0.0)
             .age_cutoff(1.0);
-        // Rows come into the lists at as many places as there are names, so a full buffer is
-        // merged with all of the first level. With the engine's files of 64 MiB, that level
-        // grows to 256 MiB before any of it goes on, and writes slow down until it has: files
-        // as large as the buffer keep it at 32 MiB. Holds for stores that are made from now on.
-        let lists = Leveled::default().with_table_target_size(8 * MIB);
+        // Rows of one part of a day come at as many places as there are names, so a full buffer
+        // is merged with all of the first level that is of that part. With the engine's files
+        // of 64 MiB, that level grows to 256 MiB before any of it goes on, and writes slow down
+        // until it has: files as large as the buffer keep it at 32 MiB. The days of the lists
+        // come at as many places, and are few. Holds for stores that are made from now on.
+        let scattered = || Arc::new(Leveled::default().with_table_target_size(8 * MIB));
+        let rows = || buffer(8).compaction_strategy(scattered());
+        let lists = || buffer(2).compaction_strategy(scattered());
         Ok(Self {
             records: db.keyspace("records", || buffer(8).with_kv_separation(Some(records)))?,
             sources: db.keyspace("sources", || buffer(4))?,
-            lists: db.keyspace("lists", || buffer(8).compaction_strategy(Arc::new(lists)))?,
+            rows: db.keyspace("rows", rows)?,
+            lists: db.keyspace("lists", lists)?,
             accounts: db.keyspace("accounts", || buffer(1))?,
             meta: db.keyspace("meta", || buffer(1))?,
             db: db.clone(),
@@ -91,43 +91,15 @@ impl Tables {
     }
 
     /// Every table.
-    pub(super) const fn all(&self) -> [&Keyspace; 5] {
+    pub(super) const fn all(&self) -> [&Keyspace; TABLES] {
         [
             &self.records,
             &self.sources,
+            &self.rows,
             &self.lists,
             &self.accounts,
             &self.meta,
         ]
-    }
-
-    /// Makes format 2 out of format 1: its files of records kept what was erased, and it
-    /// had no index of what runs out. May be begun anew after a crash.
-    pub(super) fn upgrade(path: &Path) -> Result<(), Error> {
-        guarded(|| {
-            let db = database(path)?;
-            let tables = Self::open_unguarded(&db)?;
-            if db.keyspace_exists(FIRST_RECORDS) {
-                let first = db.keyspace(FIRST_RECORDS, KeyspaceCreateOptions::default)?;
-                // They come in all at once.
-                if tables.records.is_empty()? {
-                    copy(first.iter(), &tables.records)?;
-                }
-                let mut batch = db.batch();
-                for bucket in tables.lists.prefix(keys::ALL_CHANNELS) {
-                    for day in keys::days_of(&bucket.key()?).into_iter().flatten() {
-                        batch.insert(&tables.lists, day, []);
-                    }
-                    if batch.len() >= AT_ONCE {
-                        std::mem::replace(&mut batch, db.batch()).commit()?;
-                    }
-                }
-                batch.commit()?;
-                db.persist(PersistMode::SyncAll)?;
-                db.delete_keyspace(first)?;
-            }
-            db.persist(PersistMode::SyncAll)
-        })
     }
 }
 
@@ -144,7 +116,7 @@ pub(super) fn copy(
     filling.finish()
 }
 
-fn database(path: &Path) -> fjall::Result<Database> {
+pub(super) fn database(path: &Path) -> fjall::Result<Database> {
     Database::builder(path)
         .cache_size(CACHE)
         .max_journaling_size(LOG)
@@ -156,7 +128,7 @@ fn database(path: &Path) -> fjall::Result<Database> {
 }
 
 /// The engine panics on some kinds of damage.
-fn guarded<T>(work: impl FnOnce() -> fjall::Result<T>) -> Result<T, Error> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> fjall::Result<T>) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work))
         .map_err(|_| Error::Damaged("the storage engine could not read its files".to_owned()))?
         .map_err(opening)

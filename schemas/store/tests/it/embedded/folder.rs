@@ -1,15 +1,22 @@
 //! The folder: one process at a time, no newer format, private, and made whole.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use fjall::{Database, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
+use jiff::Timestamp;
 use weir_records::Judged;
 use weir_store::embedded::Store;
-use weir_store::{Error, History, PageRequest};
+use weir_store::{Erase, Error, History, PageRequest};
 
-use crate::rows::{With, row};
+use crate::rows::{HOUR, MIDNIGHT, With, row};
+
+const ALL: PageRequest = PageRequest {
+    limit: 1_000,
+    cursor: None,
+};
 
 #[test]
 fn a_second_opener_is_told_so() {
@@ -27,14 +34,14 @@ fn a_folder_of_a_newer_version_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     drop(Store::open(folder.path()).unwrap());
     let format = folder.path().join("format");
-    fs::write(&format, "weir-store 3\n").unwrap();
+    fs::write(&format, "weir-store 4\n").unwrap();
     let error = Store::open(folder.path()).unwrap_err();
     assert!(
-        matches!(error, Error::NewerFormat { found: 3, known: 2 }),
+        matches!(error, Error::NewerFormat { found: 4, known: 3 }),
         "{error}"
     );
-    assert_eq!(fs::read_to_string(&format).unwrap(), "weir-store 3\n");
-    fs::write(&format, "weir-store 2\n").unwrap();
+    assert_eq!(fs::read_to_string(&format).unwrap(), "weir-store 4\n");
+    fs::write(&format, "weir-store 3\n").unwrap();
     Store::open(folder.path()).unwrap();
 }
 
@@ -61,7 +68,7 @@ fn a_folder_whose_making_was_interrupted_is_made_again() {
     drop(Store::open(folder.path()).unwrap());
     assert_eq!(
         fs::read_to_string(folder.path().join("format")).unwrap(),
-        "weir-store 2\n"
+        "weir-store 3\n"
     );
 }
 
@@ -95,9 +102,57 @@ fn other_users_can_not_look_into_it() {
     );
 }
 
-/// Makes of a folder what format 1 had: records in a table of another name, whose files
-/// kept holes, and no index of what runs out.
+/// Makes of a folder what format 2 had: rows under kind, tenant, name, day and position, in
+/// the table of the days, which had no parts. `moved`: how many rows of the first kind an
+/// upgrade has moved already when it was killed.
+fn make_second(folder: &Path, moved: usize) {
+    let db = Database::builder(folder.join("db")).open().unwrap();
+    let table = |name| db.keyspace(name, KeyspaceCreateOptions::default).unwrap();
+    let (rows, lists) = (table("rows"), table("lists"));
+    let mut second = Vec::new();
+    for entry in rows.iter() {
+        let (key, id) = entry.into_inner().unwrap();
+        if key.len() == 1 {
+            // What a purge leaves behind.
+            continue;
+        }
+        // Day, part, kind, names and position.
+        let ((day, names), position) = (key.split_at(4), &key[key.len() - 20..]);
+        let day = day.iter().map(|byte| !byte);
+        let mut old = names[1..names.len() - 20].to_vec();
+        old.extend(day);
+        old.extend(position);
+        second.push((old, key, id));
+    }
+    assert!(!second.is_empty());
+    second.sort();
+    let mut days: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+    for tag in [b"C", b"S"] {
+        for entry in lists.prefix(tag) {
+            let (day, parts) = entry.into_inner().unwrap();
+            lists.insert(day.clone(), []).unwrap();
+            days.insert(day.to_vec(), parts.to_vec());
+        }
+    }
+    for (n, (old, key, id)) in second.into_iter().enumerate() {
+        if n < moved {
+            let mut day = old[..old.len() - 20].to_vec();
+            day[0] = day[0].to_ascii_uppercase();
+            lists.insert(day.clone(), days[&day].clone()).unwrap();
+        } else {
+            rows.remove(key).unwrap();
+            lists.insert(old, id).unwrap();
+        }
+    }
+    db.persist(PersistMode::SyncAll).unwrap();
+    drop((db, rows, lists));
+    fs::write(folder.join("format"), "weir-store 2\n").unwrap();
+}
+
+/// The same of format 1: records in a table of another name, whose files kept holes, and no
+/// index of what runs out.
 fn make_first(folder: &Path) {
+    make_second(folder, 0);
     let db = Database::builder(folder.join("db")).open().unwrap();
     let options = KeyspaceCreateOptions::default;
     let old = || {
@@ -131,10 +186,6 @@ async fn a_folder_of_the_first_format_is_upgraded_with_all_that_it_holds() {
     let rows: Vec<Judged> = (0..3_000)
         .map(|n| row(&format!("m{n}"), n).in_channel(&format!("channel-{}", n % 1_500)))
         .collect();
-    let all = PageRequest {
-        limit: 1_000,
-        cursor: None,
-    };
     {
         let store = Store::open(folder.path()).unwrap();
         store.write(0, &rows).await.unwrap();
@@ -144,13 +195,13 @@ async fn a_folder_of_the_first_format_is_upgraded_with_all_that_it_holds() {
         let store = Store::open(folder.path()).unwrap();
         assert_eq!(
             fs::read_to_string(folder.path().join("format")).unwrap(),
-            "weir-store 2\n"
+            "weir-store 3\n"
         );
         for row in rows.iter().step_by(7) {
             let found = store.message("acme", &row.message.id).await.unwrap();
             assert_eq!(found.as_ref(), Some(row), "time {time}");
         }
-        let page = store.sender("acme", "ada", &all).await.unwrap();
+        let page = store.sender("acme", "ada", &ALL).await.unwrap();
         assert_eq!(page.rows.len(), 1_000);
         assert_eq!(store.fence(0).await.unwrap(), Some(2_999));
     }
@@ -164,4 +215,79 @@ async fn a_folder_of_the_first_format_is_upgraded_with_all_that_it_holds() {
         [1_500; 2]
     );
     assert!(!db.keyspace_exists("messages"));
+}
+
+#[tokio::test]
+async fn the_lists_of_a_folder_of_the_second_format_are_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    // Over two days and some parts of them, in lists of which one name is the start of another.
+    let rows: Vec<Judged> = (0..2_000)
+        .map(|n| {
+            row(&format!("m{n}"), n)
+                .in_channel(["lobby", "lobby2", "l\0"][n as usize % 3])
+                .by(Some(["ada", "bob"][n as usize % 2]))
+                .at(MIDNIGHT + n * HOUR / 60)
+        })
+        .collect();
+    let before = {
+        let store = Store::open(folder.path()).unwrap();
+        store.write(0, &rows).await.unwrap();
+        lists(&store).await
+    };
+    assert_eq!(before.iter().map(Vec::len).sum::<usize>(), 2 * rows.len());
+    // Whole, and as the crash of an upgrade left it.
+    for moved in [0, 700] {
+        make_second(folder.path(), moved);
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!(lists(&store).await, before, "{moved}");
+        // Days go on in their parts, and their rows go with them.
+        let id = format!("more-{moved}");
+        let more = row(&id, 9_000 + moved as i64).at(MIDNIGHT + 1);
+        store.write(0, std::slice::from_ref(&more)).await.unwrap();
+        let page = store.channel("acme", "lobby", &ALL).await.unwrap();
+        assert!(page.rows.contains(&more));
+        let message = Erase::Message {
+            id,
+            up_to: more.message.received_at,
+        };
+        assert_eq!(store.erase("acme", &message).await.unwrap().messages, 1);
+        assert_eq!(lists(&store).await, before, "{moved}");
+    }
+    let store = Store::open(folder.path()).unwrap();
+    let sender = Erase::Sender {
+        name: "ada".into(),
+        up_to: Timestamp::MAX,
+    };
+    assert_eq!(store.erase("acme", &sender).await.unwrap().messages, 1_000);
+    let left: usize = lists(&store).await.iter().map(Vec::len).sum();
+    assert_eq!(left, 2 * 1_000);
+}
+
+/// The ids of every list, in their order.
+async fn lists(store: &Store) -> Vec<Vec<String>> {
+    let mut all = Vec::new();
+    for (channel, name) in [
+        (true, "lobby"),
+        (true, "lobby2"),
+        (true, "l\0"),
+        (false, "ada"),
+        (false, "bob"),
+    ] {
+        let mut ids = Vec::new();
+        let mut request = ALL;
+        loop {
+            let page = if channel {
+                store.channel("acme", name, &request).await.unwrap()
+            } else {
+                store.sender("acme", name, &request).await.unwrap()
+            };
+            ids.extend(page.rows.into_iter().map(|row| row.message.id));
+            request.cursor = page.next;
+            if request.cursor.is_none() {
+                break;
+            }
+        }
+        all.push(ids);
+    }
+    all
 }
