@@ -57,7 +57,7 @@ pub(super) enum Work {
     Nothing,
     /// The letter is settled without any other effect.
     Settle,
-    /// Its record into `weir.messages` again, as it was.
+    /// Its record into `weir.messages` again.
     Publish,
     /// The row into the history.
     Put(Box<Judged>),

@@ -19,8 +19,12 @@
 //! **two channels** at about the same time can lie in two partitions, and until the
 //! history holds the first verdict, nobody knows of both. The history still keeps
 //! one of them only, the lake both. A second gap needs the history to lag by more
-//! than [`REMEMBERED`] messages of a partition. An id that Weir made is no earlier record's:
-//! nobody is asked about it.
+//! than [`REMEMBERED`] messages of a partition.
+//!
+//! An id that Weir made is not looked up in the history ([`Message::id_made`]): who has it
+//! was told it by Weir, and if he used it before this record was in the log, did so a moment
+//! ago, in the same channel, which is remembered. Used in another channel, it is as above:
+//! until this record is judged.
 //!
 //! # Erased
 //! A message that is erased gets no verdict, and whatever comes with its id later is
@@ -46,6 +50,11 @@ use crate::metrics::Records;
 
 /// Messages of a partition whose verdicts are remembered, about 70 bytes each.
 pub const REMEMBERED: usize = 200_000;
+
+/// Verdicts of a partition that are read back at least: a message whose acknowledgement was
+/// late may have been sent again, under the id that Weir made, and lie in the log just before
+/// the record of its first send. 20 seconds of the fastest partition.
+const READ_AGAIN: i64 = 20_000;
 
 /// Partitions that are read back at a time.
 const READ_BACKS: usize = 4;
@@ -149,8 +158,12 @@ impl Stage for Process {
                 let stored = stored
                     .get(&partition)
                     .map_or(low, |stored| low.max(*stored));
-                // What is further back would not be remembered.
-                let from = stored.max(high - REMEMBERED as i64);
+                // Some that are stored as well, for the ids that Weir made. What is further back
+                // than REMEMBERED would not be remembered.
+                let from = stored
+                    .min(high - READ_AGAIN)
+                    .max(low)
+                    .max(high - REMEMBERED as i64);
                 self.learn(partition, from, high)
             });
             memories.extend(futures::future::try_join_all(learning).await?);
@@ -345,7 +358,7 @@ impl Process {
             _ => {}
         }
         let behind = seen.and_then(Seen::last).is_some_and(|last| offset <= last);
-        // A made id is no earlier record's, and this one was not judged: nobody need be asked.
+        // What was judged of a made id was judged a moment ago, and is remembered.
         if item.message.id_made && !behind {
             return Ok(Known::New);
         }

@@ -81,6 +81,33 @@ async fn what_the_history_holds_is_not_judged_again() {
     bench.stop().await;
 }
 
+/// A door named a message and heard late from the broker; its client has sent it again under
+/// that name by way of another door, and this one's record lies before the first one's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_made_id_that_was_sent_again_before_its_own_record_is_one_message() {
+    let bench = Bench::start().await;
+    bench.send(0, &hellos(&["a"])).await;
+    let role = bench.process(judge());
+    let history = bench.history();
+    bench
+        .wait_committed(topic::GROUP_HISTORY, topic::VERDICTS, 0, 1)
+        .await;
+    role.stop().await;
+    history.stop().await;
+
+    let role = bench.process(judge());
+    let mut first = hellos(&["a", "b"]);
+    for message in &mut first {
+        message.id_made = true;
+    }
+    bench.send(0, &first).await;
+    bench.wait_processed(0, 3).await;
+    assert_eq!(role.metric("weir_duplicates_dropped_total"), 1.0);
+    role.stop().await;
+    assert_eq!(offsets(&bench, 0).await, [0, 2]);
+    bench.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_id_of_a_message_whose_time_is_over_is_free_again() {
     let bench = Bench::start().await;

@@ -21,8 +21,8 @@ pub struct Message {
     pub by_user: bool,
     /// Unique in its tenant.
     pub id: String,
-    /// Weir made the id, for this record alone: nothing before it bears it, so nobody need
-    /// ask. Not part of what was said.
+    /// Weir made the id, for this record: another bears it only where somebody was told it
+    /// and sent it again, so nothing of it is in a store yet. Not part of what was said.
     #[serde(skip)]
     pub id_made: bool,
     /// What was said: 1 byte to 8 KiB of UTF-8, trimmed.

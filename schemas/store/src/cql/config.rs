@@ -115,7 +115,7 @@ impl Default for Config {
             read_seconds: 5,
             write_seconds: 10,
             speculate_ms: 50,
-            concurrency: 128,
+            concurrency: 32,
             day_rows: 50_000,
             retention: Retention::default(),
         }

@@ -32,7 +32,7 @@
 //! Partitions that the same nodes have are written in one request ([`together`]).
 //!
 //! - *A crash between any two steps* leaves the fence where it was. The rows come again
-//!   from the topic, find that their ids are their own and do the rest; what is there
+//!   from the topic, find that their ids are their own, or made for them, and do the rest; what is there
 //!   already is written again with the same key, the same value and the same time, which
 //!   changes nothing. The same value, because of two verdicts on one row the topic always
 //!   brings the same one first.

@@ -2,7 +2,8 @@
 //!
 //! No two of them are one transaction, so each may be the last before a crash. The fence
 //! stands behind everything that it says is there; whatever lies beyond it comes again
-//! from the topic, finds that its id is its own and writes the rest. Read [`super`] for why this
+//! from the topic, finds that its id is its own and writes the rest, or, where Weir made the
+//! id, writes all of it once more. Read [`super`] for why this
 //! stores every row once.
 
 use std::collections::HashSet;
@@ -40,7 +41,7 @@ pub(super) struct Row<'a> {
     pub(super) source: Source,
     pub(super) life: Life,
     record: Vec<u8>,
-    /// No other row ever had its id.
+    /// Weir made its id for it, so that no earlier row has it.
     first: bool,
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! lock       held by the process that uses the store
 //! format     the version of what lies here; written last when the folder is made
+//! upgrading  there from before the first change of an upgrade to its end
 //! committed  the number of the last write that was acknowledged
 //! db/        the storage engine's own files
 //! ```
@@ -65,10 +66,21 @@ impl Folder {
         match fs::read_to_string(path.join("format")) {
             Ok(text) => {
                 let found = check_format(&text)?;
+                let begun = path.join("upgrading");
                 if found < FORMAT && database.is_dir() {
+                    // Older programs refuse it from here on: they would miss what is moved.
+                    file(&begun)
+                        .and_then(|file| file.sync_all())
+                        .and_then(|()| sync(path))
+                        .and_then(|()| write_format(path))
+                        .map_err(failed)?;
+                }
+                if begun.exists() {
                     upgrade(&database)?;
-                    write_format(path).map_err(failed)?;
-                    tracing::info!(from = found, to = FORMAT, "the store was upgraded");
+                    fs::remove_file(&begun)
+                        .and_then(|()| sync(path))
+                        .map_err(failed)?;
+                    tracing::info!(to = FORMAT, "the store was upgraded");
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

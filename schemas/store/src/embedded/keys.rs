@@ -17,6 +17,8 @@ pub(super) const POSITION: usize = 8 + 8 + 4;
 
 /// The start of the keys of all channels' buckets.
 pub(super) const ALL_CHANNELS: [u8; 1] = [Kind::Channel.buckets()];
+/// First bytes of the keys of buckets.
+pub(super) const BUCKETS: [u8; 2] = [Kind::Channel.buckets(), Kind::Sender.buckets()];
 /// First bytes of the keys of rows in format 2.
 pub(super) const SECOND_ROWS: [u8; 2] = [Kind::Channel.rows(), Kind::Sender.rows()];
 

@@ -20,8 +20,9 @@ const CACHE: u64 = 16 * MIB;
 /// The least that the engine takes. Also what is read again after a crash, at most
 /// about twice.
 const LOG: u64 = 64 * MIB;
-/// All buffers of all tables at most; full ones that wait to be written out are 100 MiB.
-const BUFFERS: u64 = 112 * MIB;
+/// All buffers of all tables at most: those that are being filled are 24 MiB, and full ones
+/// that wait to be written out four times that.
+const BUFFERS: u64 = 120 * MIB;
 const OPEN_FILES: usize = 256;
 /// How many tables there are.
 pub(super) const TABLES: usize = 6;
@@ -48,7 +49,10 @@ pub(super) struct Tables {
 impl Tables {
     /// Opens the database in that folder, or makes it.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        guarded(|| Self::open_unguarded(&database(path)?))
+        guarded(|| {
+            let db = database(path).map_err(opening)?;
+            Self::open_unguarded(&db).map_err(opening)
+        })
     }
 
     pub(super) fn open_unguarded(db: &Database) -> fjall::Result<Self> {
@@ -128,14 +132,13 @@ pub(super) fn database(path: &Path) -> fjall::Result<Database> {
 }
 
 /// The engine panics on some kinds of damage.
-pub(super) fn guarded<T>(work: impl FnOnce() -> fjall::Result<T>) -> Result<T, Error> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work))
         .map_err(|_| Error::Damaged("the storage engine could not read its files".to_owned()))?
-        .map_err(opening)
 }
 
 /// What a failure while opening means.
-fn opening(error: fjall::Error) -> Error {
+pub(super) fn opening(error: fjall::Error) -> Error {
     match error {
         fjall::Error::Locked => Error::Unavailable("the storage engine is still closing".into()),
         fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) => {

@@ -5,14 +5,14 @@
 
 use std::path::Path;
 
-use fjall::{Database, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 
 use super::damaged;
 use super::due;
 use super::keys;
 use super::parts::{Parts, part};
 use super::purge;
-use super::tables::{self, Tables, failed, guarded};
+use super::tables::{self, Tables, failed, guarded, opening};
 use crate::Error;
 
 /// Entries of a write.
@@ -22,14 +22,14 @@ const FIRST_RECORDS: &str = "messages";
 
 /// Makes the newest format of an older one.
 pub(super) fn upgrade(path: &Path) -> Result<(), Error> {
-    let tables = guarded(|| {
-        let db = tables::database(path)?;
-        let tables = Tables::open_unguarded(&db)?;
-        split_records(&db, &tables)?;
-        Ok(tables)
-    })?;
-    move_rows(&tables)?;
-    tables.db.persist(PersistMode::SyncAll).map_err(failed)
+    guarded(|| {
+        let db = tables::database(path).map_err(opening)?;
+        let tables = Tables::open_unguarded(&db).map_err(opening)?;
+        split_records(&db, &tables).map_err(failed)?;
+        name_parts(&tables)?;
+        move_rows(&tables)?;
+        db.persist(PersistMode::SyncAll).map_err(failed)
+    })
 }
 
 /// To format 2: files of records kept what was erased, and there was no index of what
@@ -57,41 +57,64 @@ fn split_records(db: &Database, tables: &Tables) -> fjall::Result<()> {
     db.delete_keyspace(first)
 }
 
+/// To format 3: days of lists named no parts. Those whose rows were all erased have none.
+fn name_parts(tables: &Tables) -> Result<(), Error> {
+    let mut batch = tables.db.batch();
+    for tag in keys::BUCKETS {
+        for entry in tables.lists.prefix([tag]) {
+            let (day, parts) = entry.into_inner().map_err(failed)?;
+            if parts.is_empty() {
+                batch.insert(&tables.lists, day, Parts::default().bytes());
+                commit_full(tables, &mut batch)?;
+            }
+        }
+    }
+    batch.commit().map_err(failed)
+}
+
 /// To format 3: rows of lists lay among the days of their list, one after the other.
 fn move_rows(tables: &Tables) -> Result<(), Error> {
     let mut moved = 0_u64;
+    let mut batch = tables.db.batch();
     for tag in keys::SECOND_ROWS {
-        let mut batch = tables.db.batch();
-        // Of the list and the day that the last row was of.
-        let mut day: Option<(Vec<u8>, Parts)> = None;
+        // The day that the last row was of.
+        let mut last: Option<(Vec<u8>, Parts)> = None;
         for entry in tables.lists.prefix([tag]) {
             let (key, id) = entry.into_inner().map_err(failed)?;
-            let (bucket, row, position) =
+            let (day, row, position) =
                 keys::of_second(&key).ok_or_else(|| damaged("a row of `lists`"))?;
-            let parts = match day {
-                Some((last, parts)) if last == bucket => parts,
+            let parts = match last {
+                Some((last, parts)) if last == day => parts,
                 // Some of its rows may have been moved before a crash.
-                _ => match tables.lists.get(&bucket).map_err(failed)? {
-                    Some(parts) if !parts.is_empty() => Parts::read(&parts)?,
-                    _ => Parts::default(),
+                _ => match tables.lists.get(&day).map_err(failed)? {
+                    Some(parts) => Parts::read(&parts)?,
+                    None => Parts::default(),
                 },
             };
             let parts = parts.and(Parts::one(part(position.received_at)));
-            batch.insert(&tables.lists, bucket.clone(), parts.bytes());
+            batch.insert(&tables.lists, day.clone(), parts.bytes());
             batch.insert(&tables.rows, row, id);
             batch.remove(&tables.lists, key);
-            day = Some((bucket, parts));
+            last = Some((day, parts));
             moved += 1;
-            if batch.len() >= AT_ONCE {
-                let full = std::mem::replace(&mut batch, tables.db.batch());
-                full.commit().map_err(failed)?;
-            }
+            commit_full(tables, &mut batch)?;
             if moved.is_multiple_of(1_000_000) {
                 tracing::info!(rows = moved, "the store is being upgraded");
             }
         }
-        batch.commit().map_err(failed)?;
     }
-    // Also where nothing was moved: a crash may have come right after the last of them.
+    batch.commit().map_err(failed)?;
+    // Also where nothing was moved: a crash may have come right after the last of them. The
+    // last that went are still in memory, and would stay in the files.
+    purge::write_out(tables)?;
     purge::merge(&tables.lists)
+}
+
+fn commit_full(tables: &Tables, batch: &mut OwnedWriteBatch) -> Result<(), Error> {
+    if batch.len() >= AT_ONCE {
+        let full = std::mem::replace(batch, tables.db.batch());
+        full.commit().map_err(failed)?;
+        tables.make_room()?;
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ use fjall::{Database, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 use jiff::Timestamp;
 use weir_records::Judged;
 use weir_store::embedded::Store;
-use weir_store::{Erase, Error, History, PageRequest};
+use weir_store::{Erase, Error, History, PageRequest, Retention};
 
 use crate::rows::{HOUR, MIDNIGHT, With, row};
 
@@ -103,8 +103,8 @@ fn other_users_can_not_look_into_it() {
 }
 
 /// Makes of a folder what format 2 had: rows under kind, tenant, name, day and position, in
-/// the table of the days, which had no parts. `moved`: how many rows of the first kind an
-/// upgrade has moved already when it was killed.
+/// the table of the days, which had no parts. `moved`: how many rows an upgrade had moved
+/// when it was killed.
 fn make_second(folder: &Path, moved: usize) {
     let db = Database::builder(folder.join("db")).open().unwrap();
     let table = |name| db.keyspace(name, KeyspaceCreateOptions::default).unwrap();
@@ -146,7 +146,16 @@ fn make_second(folder: &Path, moved: usize) {
     }
     db.persist(PersistMode::SyncAll).unwrap();
     drop((db, rows, lists));
-    fs::write(folder.join("format"), "weir-store 2\n").unwrap();
+    let begun = moved > 0;
+    if begun {
+        fs::write(folder.join("upgrading"), "").unwrap();
+    }
+    let format = if begun {
+        "weir-store 3\n"
+    } else {
+        "weir-store 2\n"
+    };
+    fs::write(folder.join("format"), format).unwrap();
 }
 
 /// The same of format 1: records in a table of another name, whose files kept holes, and no
@@ -232,6 +241,14 @@ async fn the_lists_of_a_folder_of_the_second_format_are_as_they_were() {
     let before = {
         let store = Store::open(folder.path()).unwrap();
         store.write(0, &rows).await.unwrap();
+        // A day whose rows are all erased stays behind.
+        let gone = row("gone", 5_000).in_channel("emptied").by(None);
+        store.write(0, std::slice::from_ref(&gone)).await.unwrap();
+        let message = Erase::Message {
+            id: "gone".into(),
+            up_to: gone.message.received_at,
+        };
+        assert_eq!(store.erase("acme", &message).await.unwrap().messages, 1);
         lists(&store).await
     };
     assert_eq!(before.iter().map(Vec::len).sum::<usize>(), 2 * rows.len());
@@ -239,6 +256,7 @@ async fn the_lists_of_a_folder_of_the_second_format_are_as_they_were() {
     for moved in [0, 700] {
         make_second(folder.path(), moved);
         let store = Store::open(folder.path()).unwrap();
+        assert!(!folder.path().join("upgrading").exists());
         assert_eq!(lists(&store).await, before, "{moved}");
         // Days go on in their parts, and their rows go with them.
         let id = format!("more-{moved}");
@@ -261,6 +279,16 @@ async fn the_lists_of_a_folder_of_the_second_format_are_as_they_were() {
     assert_eq!(store.erase("acme", &sender).await.unwrap().messages, 1_000);
     let left: usize = lists(&store).await.iter().map(Vec::len).sum();
     assert_eq!(left, 2 * 1_000);
+    let again = row("again", 9_999).in_channel("emptied");
+    store.write(0, std::slice::from_ref(&again)).await.unwrap();
+    let page = store.channel("acme", "emptied", &ALL).await.unwrap();
+    assert_eq!(page.rows, [again]);
+    let expired = store
+        .expire(&Retention::of_days(1), Timestamp::now())
+        .await
+        .unwrap();
+    assert_eq!(expired.messages, 1_001);
+    assert!(lists(&store).await.iter().all(Vec::is_empty));
 }
 
 /// The ids of every list, in their order.
