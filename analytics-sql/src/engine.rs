@@ -102,7 +102,13 @@ impl Engine {
     ) -> Result<Self, StartError> {
         // In this order: rows committed after the offsets are read are in the lake that
         // is opened after, or still in the tail.
-        let from = feed::offsets(&bus).await?;
+        let from = loop {
+            match feed::offsets(&bus).await {
+                Ok(from) => break from,
+                Err(StartError::Bus(error)) => weir_bus::wait_if_away(error).await?,
+                Err(error) => return Err(error),
+            }
+        };
         let partitions = from.keys().copied().collect();
         let engine = Self::open(config, partitions, registry, stop).await?;
         feed::follow(&engine, &bus, from, registry)?;

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+import uuid
 
 import run  # beside this file
 
@@ -132,13 +133,17 @@ def path(options, texts, number=20_000):
     number of partitions. CPU seconds go to the end of both."""
     servers("down")
     servers("up", "cassandra")
+    def messages(number):
+        made = run.messages(texts, number)
+        return [message | {"id": str(uuid.uuid4())} for message in made] if options.named else made
+
     with Roles(options.weir, options.kafka, options.cql, "weir_first", 4) as roles:
-        roles.send(run.messages(texts, FIRST))
+        roles.send(messages(FIRST))
         roles.wait_stored(FIRST)
     results = []
     for partitions in options.partitions:
         with Roles(options.weir, options.kafka, options.cql, f"weir_{partitions}", partitions) as roles:
-            source = run.messages(texts, WARM + number)
+            source = messages(WARM + number)
             roles.send(source[:WARM])
             roles.wait_stored(WARM)
             before, began = roles.used(), time.time()

@@ -313,6 +313,7 @@ def main():
     parser.add_argument("--peer", help="folder of the Python stack")
     parser.add_argument("--kafka", default="127.0.0.1:9092")
     parser.add_argument("--cql", default="127.0.0.1:9042")
+    parser.add_argument("--named", action="store_true", help="of `roles`: with ids that the producer chooses")
     parser.add_argument("--partitions", type=lambda text: [int(n) for n in text.split(",")], default=[4], help="of `roles`, such as 1,4,16,64")
     parser.add_argument("--out", default="results.json")
     options = parser.parse_args()

@@ -84,13 +84,24 @@ impl Ingest {
         } = on;
         let metrics = Metrics::register(registry)?;
         let recent = Recent::new(config.recent_ids, metrics.recent_ids.clone());
-        let (erasures, next_erasure) = weir_bus::erasures(&bus).await?;
+        let (erasures, next_erasure) = loop {
+            match weir_bus::erasures(&bus).await {
+                Ok(found) => break found,
+                Err(error) => weir_bus::wait_if_away(error).await?,
+            }
+        };
         let clock = Clock::default();
         for erasure in &erasures {
             clock.saw(erasure.up_to);
         }
         // Before anything is read back: what is judged from here on is followed.
-        let origin = Arc::new(Origin::find(&*history, &bus).await?);
+        let origin = loop {
+            match Origin::find(&*history, &bus).await {
+                Ok(found) => break Arc::new(found),
+                Err(Error::Bus(error)) => weir_bus::wait_if_away(error).await?,
+                Err(error) => return Err(error),
+            }
+        };
         let verdicts = Verdicts::new(config.recent_verdict_bytes, metrics.recent_verdicts.clone());
         let inner = Arc::new(Inner {
             rules: Rules::new(&config),
@@ -117,7 +128,14 @@ impl Ingest {
         tail.caught_up().await;
         // Half of what is remembered: the other half is for what comes.
         let most = inner.config.recent_ids / 2;
-        let next = recent::seed(&inner, &bus, most, &origin).await?;
+        let next = loop {
+            match recent::seed(&inner, &bus, most, &origin).await {
+                Ok(next) => break next,
+                // What it has read already it reads once more, to no effect.
+                Err(Error::Bus(error)) => weir_bus::wait_if_away(error).await?,
+                Err(error) => return Err(error),
+            }
+        };
         if !alone {
             recent::follow(Arc::clone(&inner), bus, next, registry, stop)?;
         }

@@ -17,6 +17,8 @@ use crate::error::{Error, name};
 
 /// How long a question may take that any broker can answer.
 pub(crate) const ASK: Duration = Duration::from_secs(10);
+/// How long a start waits before it asks brokers again that are away.
+const AWAY: Duration = Duration::from_secs(1);
 /// How long a question may take that only one broker answers, the leader of a partition or
 /// a group's coordinator: Kafka gives up a broker that hangs after 9 s, then chooses another.
 pub(crate) const ASK_ONE: Duration = Duration::from_secs(30);
@@ -39,6 +41,20 @@ pub async fn reachable(config: &Config) -> Result<(), Error> {
         })
     })
     .await
+}
+
+/// For a start, which has nothing to do without brokers: waits a moment where no broker
+/// answers, so that the same question is asked again.
+///
+/// # Errors
+/// Any other than that.
+pub async fn wait_if_away(error: Error) -> Result<(), Error> {
+    let Error::Unreachable { .. } = error else {
+        return Err(error);
+    };
+    tracing::warn!(%error, "the start waits for Kafka");
+    tokio::time::sleep(AWAY).await;
+    Ok(())
 }
 
 /// For each partition, the offset of the first record that is held and the one that the

@@ -35,7 +35,7 @@ mod tail;
 mod topics;
 mod worker;
 
-pub use admin::{committed, reachable, watermarks};
+pub use admin::{committed, reachable, wait_if_away, watermarks};
 pub use config::{Config, Security};
 pub use cut::{cut_settled, delete_records};
 pub use erasures::{Erased, erasure, erasures};

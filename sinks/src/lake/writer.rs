@@ -106,7 +106,13 @@ impl Writer {
         registry: &Registry,
         stop: CancellationToken,
     ) -> Result<(), Error> {
-        origin::check(&self.table, &self.config.url, bus, None).await?;
+        loop {
+            match origin::check(&self.table, &self.config.url, bus, None).await {
+                Ok(()) => break,
+                Err(Error::Bus(error)) => weir_bus::wait_if_away(error).await?,
+                Err(error) => return Err(error),
+            }
+        }
         self.eraser.follow(bus, registry, stop)?;
         self.log = Some(bus.clone());
         Ok(())

@@ -113,6 +113,11 @@ async fn no_broker_at_all_is_said_with_the_address() {
     let refusal = weir_bus::reachable(&config).await.unwrap_err();
     assert!(matches!(refusal, Error::Unreachable { .. }), "{refusal}");
     assert!(refusal.to_string().contains("127.0.0.1:1"), "{refusal}");
+    // A start asks again, but not what no broker will ever answer otherwise.
+    weir_bus::wait_if_away(refusal).await.unwrap();
+    let lost = Error::UnknownTopic("weir.messages".to_owned());
+    let refusal = weir_bus::wait_if_away(lost).await.unwrap_err();
+    assert!(matches!(refusal, Error::UnknownTopic(_)), "{refusal}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

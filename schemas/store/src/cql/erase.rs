@@ -7,10 +7,10 @@
 //!
 //! Whose the id is, is not removed but *marked* as an erased message's, for as long as the
 //! removals are kept (`gc_grace_seconds`). A writer that was stopped with the row in its
-//! hands finds the mark, and if it had looked before, or does not look because Weir made the id,
-//! writes an older cell than the mark's:
-//! else the record would stay away, but the id would be taken for good by a message that
-//! nobody can see. The writer of another message takes a marked id.
+//! hands finds the mark, and if it had looked before, or does not look because Weir made the
+//! id, writes an older cell than the mark's: else the record would stay away, but the id
+//! would be taken for good by a message that nobody can see. The writer of another message
+//! takes a marked id.
 //!
 //! A sender's row goes last. What a call that failed has left is found by the next one.
 //! Its rows go one by one, though a range would be a single removal for a whole bucket: it

@@ -32,10 +32,10 @@
 //! Partitions that the same nodes have are written in one request ([`together`]).
 //!
 //! - *A crash between any two steps* leaves the fence where it was. The rows come again
-//!   from the topic, find that their ids are their own, or made for them, and do the rest; what is there
-//!   already is written again with the same key, the same value and the same time, which
-//!   changes nothing. The same value, because of two verdicts on one row the topic always
-//!   brings the same one first.
+//!   from the topic, find that their ids are their own, or made for them, and do the rest;
+//!   what is there already is written again with the same key, the same value and the same
+//!   time, which changes nothing. The same value, because of two verdicts on one row the
+//!   topic always brings the same one first.
 //! - *The same id at another offset*, in the same partition or in another, a second or a
 //!   year later, is another's: it is dropped everywhere, and the fence passes it.
 //! - *The same id of two channels at the same moment*, in two sinks of which neither sees

@@ -64,19 +64,11 @@ impl Store {
     /// Writes cells of many partitions, in no order.
     pub(super) async fn put_cells(&self, cells: Vec<Cells<'_>>) -> Result<(), Error> {
         let mut sent = Vec::new();
-        for request in self.requests(cells) {
+        for request in requests(cells, |cells| self.nodes(cells)) {
             sent.push(self.put_together(request));
         }
         self.each(sent).await?;
         Ok(())
-    }
-
-    fn requests<'a>(&self, cells: Vec<Cells<'a>>) -> Vec<Cells<'a>> {
-        let mut by_nodes: BTreeMap<Vec<u128>, Vec<Cells<'a>>> = BTreeMap::new();
-        for cells in cells {
-            by_nodes.entry(self.nodes(&cells)).or_default().push(cells);
-        }
-        by_nodes.into_values().flat_map(pack).collect()
     }
 
     /// The nodes that have that partition, of the datacenter whose answer counts.
@@ -124,6 +116,15 @@ impl Store {
     }
 }
 
+/// Requests of which each has partitions of the same nodes.
+fn requests<'a>(cells: Vec<Cells<'a>>, nodes: impl Fn(&Cells<'a>) -> Vec<u128>) -> Vec<Cells<'a>> {
+    let mut by_nodes: BTreeMap<Vec<u128>, Vec<Cells<'a>>> = BTreeMap::new();
+    for cells in cells {
+        by_nodes.entry(nodes(&cells)).or_default().push(cells);
+    }
+    by_nodes.into_values().flat_map(pack).collect()
+}
+
 /// As few requests as the bounds allow; what is beyond them goes alone.
 fn pack(cells: Vec<Cells<'_>>) -> Vec<Cells<'_>> {
     let mut requests: Vec<Cells<'_>> = Vec::new();
@@ -150,6 +151,24 @@ mod tests {
     fn packed(bytes: &[usize]) -> Vec<usize> {
         let cells = bytes.iter().map(|bytes| Cells::new(*bytes)).collect();
         pack(cells).iter().map(|request| request.bytes).collect()
+    }
+
+    #[test]
+    fn what_is_on_other_nodes_goes_in_other_requests() {
+        let cells = (1..=40).map(Cells::new).collect();
+        // Three nodes, of which two have each; told from another by its number of bytes here.
+        let nodes = |cells: &Cells<'_>| vec![cells.bytes as u128 % 3, 3];
+        let sent: Vec<usize> = requests(cells, nodes)
+            .iter()
+            .map(|request| request.bytes)
+            .collect();
+        // 13 of one, 14 of another and 13 of the third, ten at most in each request.
+        let of = |rest: usize, places: std::ops::Range<usize>| -> usize {
+            let all = (1..=40).filter(|bytes| bytes % 3 == rest);
+            all.skip(places.start).take(places.len()).sum()
+        };
+        let expected = [0, 1, 2].map(|rest| [of(rest, 0..10), of(rest, 10..20)]);
+        assert_eq!(sent, expected.concat());
     }
 
     #[test]
