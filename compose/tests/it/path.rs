@@ -89,11 +89,14 @@ fn a_message_is_accepted_judged_kept_and_queryable() {
         "{verdict}"
     );
 
-    let rows = weir.sql(
-        &key,
-        "SELECT channel, sender, action FROM messages WHERE message_id = 'm-1'",
-    );
-    assert_eq!(rows, [json!(["lobby", "ann", verdict["action"]])]);
+    // Whoever waits for a verdict and SQL read the topic each for themselves.
+    eventually("SQL has it", || {
+        let rows = weir.sql(
+            &key,
+            "SELECT channel, sender, action FROM messages WHERE message_id = 'm-1'",
+        );
+        rows == [json!(["lobby", "ann", verdict["action"]])]
+    });
     eventually("the history has it", || {
         let (_, page) = weir.call("GET", "/v1/senders/ann/messages", &key, None);
         page["messages"]
