@@ -6,7 +6,7 @@ use weir_bus::Erased;
 use weir_bus::{Outcome, Outgoing, Record, Stage};
 use weir_records::{Erasure, Message, Target, topic};
 
-use crate::bench::{Bench, message, metric};
+use crate::bench::{Bench, Running, message, metric};
 use crate::desk::judged;
 use crate::stage::poisoned;
 use crate::{judge, judge_on};
@@ -24,6 +24,18 @@ fn hellos(ids: &[&str]) -> Vec<Message> {
     ids.iter()
         .map(|id| message("lobby", id, "hello there"))
         .collect()
+}
+
+/// Sends such messages first of all, and answers the role and the writer of the history, at
+/// work, once the history has them.
+async fn judged_and_stored(bench: &Bench, ids: &[&str]) -> (Running, Running) {
+    bench.send(0, &hellos(ids)).await;
+    let (role, history) = (bench.process(judge()), bench.history());
+    let end = i64::try_from(ids.len()).unwrap();
+    bench
+        .wait_committed(topic::GROUP_HISTORY, topic::VERDICTS, 0, end)
+        .await;
+    (role, history)
 }
 
 /// Hands records to a stage as a worker does.
@@ -57,13 +69,8 @@ async fn a_message_sent_again_is_dropped_also_after_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_history_holds_is_not_judged_again() {
     let bench = Bench::start().await;
-    bench.send(0, &hellos(&["a", "b"])).await;
-    let role = bench.process(judge());
-    let history = bench.history();
+    let (role, history) = judged_and_stored(&bench, &["a", "b"]).await;
     bench.wait_processed(0, 2).await;
-    bench
-        .wait_committed(topic::GROUP_HISTORY, topic::VERDICTS, 0, 2)
-        .await;
     role.stop().await;
     history.stop().await;
 
@@ -86,12 +93,7 @@ async fn what_the_history_holds_is_not_judged_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_made_id_that_was_sent_again_before_its_own_record_is_one_message() {
     let bench = Bench::start().await;
-    bench.send(0, &hellos(&["a"])).await;
-    let role = bench.process(judge());
-    let history = bench.history();
-    bench
-        .wait_committed(topic::GROUP_HISTORY, topic::VERDICTS, 0, 1)
-        .await;
+    let (role, history) = judged_and_stored(&bench, &["a"]).await;
     role.stop().await;
     history.stop().await;
 
@@ -111,12 +113,7 @@ async fn a_made_id_that_was_sent_again_before_its_own_record_is_one_message() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_id_of_a_message_whose_time_is_over_is_free_again() {
     let bench = Bench::start().await;
-    bench.send(0, &hellos(&["a"])).await;
-    let role = bench.process(judge());
-    let history = bench.history();
-    bench
-        .wait_committed(topic::GROUP_HISTORY, topic::VERDICTS, 0, 1)
-        .await;
+    let (role, history) = judged_and_stored(&bench, &["a"]).await;
     let later = jiff::Timestamp::now() + std::time::Duration::from_hours(72);
     let retention = weir_store::Retention::of_days(1);
     let expired = bench.store.expire(&retention, later).await.unwrap();
